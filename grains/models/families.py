@@ -1,0 +1,133 @@
+"""Model families: one row of data each, checked against the model that is loaded.
+
+Nothing is guessed. A model whose family has no row is steered by naming the path of its blocks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from grains.errors import GrainsError, did_you_mean
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """What must be known of a family of causal language models.
+
+    Args:
+        name: what we call it.
+        model_types: the values of transformers' `config.model_type` that belong to it.
+        blocks: dotted path of the list of decoder blocks, from the causal language model down.
+        embedding_width: the field of the config that holds the width of the input embeddings,
+            where it may differ from the width of the residual stream.
+    """
+
+    name: str
+    model_types: tuple[str, ...]
+    blocks: str
+    embedding_width: str = "hidden_size"
+
+
+FAMILIES: tuple[Family, ...] = (
+    Family(name="llama", model_types=("llama",), blocks="model.layers"),
+    Family(name="smollm3", model_types=("smollm3",), blocks="model.layers"),
+    Family(name="granite", model_types=("granite",), blocks="model.layers"),
+    Family(name="cohere", model_types=("cohere", "cohere2"), blocks="model.layers"),
+    Family(name="mistral", model_types=("mistral",), blocks="model.layers"),
+    Family(name="mixtral", model_types=("mixtral",), blocks="model.layers"),
+    Family(name="qwen2", model_types=("qwen2",), blocks="model.layers"),
+    Family(name="qwen2_moe", model_types=("qwen2_moe",), blocks="model.layers"),
+    Family(name="qwen3", model_types=("qwen3",), blocks="model.layers"),
+    Family(name="qwen3_moe", model_types=("qwen3_moe",), blocks="model.layers"),
+    Family(name="gemma", model_types=("gemma",), blocks="model.layers"),
+    Family(name="gemma2", model_types=("gemma2",), blocks="model.layers"),
+    Family(name="gemma3", model_types=("gemma3_text",), blocks="model.layers"),
+    Family(name="phi", model_types=("phi",), blocks="model.layers"),
+    Family(name="phi3", model_types=("phi3",), blocks="model.layers"),
+    Family(name="gpt2", model_types=("gpt2",), blocks="transformer.h"),
+    Family(name="gpt_neox", model_types=("gpt_neox",), blocks="gpt_neox.layers"),
+    Family(name="gptj", model_types=("gptj",), blocks="transformer.h"),
+    Family(
+        name="opt",
+        model_types=("opt",),
+        blocks="model.decoder.layers",
+        embedding_width="word_embed_proj_dim",  # 512 of 1024 in opt-350m: projected in and out
+    ),
+    Family(name="falcon", model_types=("falcon",), blocks="transformer.h"),
+    Family(name="bloom", model_types=("bloom",), blocks="transformer.h"),
+    Family(name="mpt", model_types=("mpt",), blocks="transformer.blocks"),
+)
+
+
+def family_of(model_type: str) -> Family | None:
+    """Return the row of a `config.model_type`, or None if there is none.
+
+    >>> family_of("gemma3_text").blocks
+    'model.layers'
+    """
+    return next((family for family in FAMILIES if model_type in family.model_types), None)
+
+
+def find_blocks(model: Any, path: str | None = None) -> tuple[str, nn.ModuleList]:
+    """Return the dotted path and the list of a model's decoder blocks.
+
+    Args:
+        model: a causal language model of transformers.
+        path: where the blocks are, for a family without a row. It is checked like a row.
+
+    Raises:
+        GrainsError: if the family is unknown and no path is given, or if what is found there is not
+            a list of as many blocks, of the width, that the config tells.
+    """
+    config = model.config.get_text_config()
+    kind = model.config.model_type
+    family = family_of(kind)
+    if path is None:
+        if family is None:
+            known = [name for row in FAMILIES for name in row.model_types]
+            raise GrainsError(
+                f'no model family has the type {kind!r}; name its blocks by blocks="path.to.layers"'
+                f"{_suggestion(model)}. Known types: {did_you_mean(kind, known)}"
+            )
+        path = family.blocks
+    blocks = _submodule(model, path)
+    if not isinstance(blocks, nn.ModuleList):
+        found = "nothing" if blocks is None else f"a {type(blocks).__name__}"
+        raise GrainsError(
+            f"{type(model).__name__} has {found} at blocks={path!r}; wanted a ModuleList of its "
+            f"{config.num_hidden_layers} decoder blocks{_suggestion(model)}"
+        )
+    if len(blocks) != config.num_hidden_layers:
+        raise GrainsError(
+            f"{type(model).__name__} has {len(blocks)} modules at blocks={path!r}; wanted the "
+            f"{config.num_hidden_layers} decoder blocks of its config{_suggestion(model)}"
+        )
+    field = family.embedding_width if family else "hidden_size"
+    width, wanted = model.get_input_embeddings().weight.shape[-1], getattr(config, field)
+    if width != wanted:
+        raise GrainsError(
+            f"{type(model).__name__} has input embeddings of width {width}; wanted the {wanted} "
+            f"that its config gives as {field}"
+        )
+    return path, blocks
+
+
+def _submodule(model: nn.Module, path: str) -> nn.Module | None:
+    try:
+        return model.get_submodule(path)
+    except AttributeError:
+        return None
+
+
+def _suggestion(model: nn.Module) -> str:
+    """Name the lists that are as long as the config says: for the reader to choose from."""
+    count = model.config.get_text_config().num_hidden_layers  # type: ignore[union-attr]
+    paths = [
+        path
+        for path, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) == count
+    ]
+    return f" (lists of {count} modules here: {', '.join(map(repr, paths))})" if paths else ""
