@@ -1,0 +1,119 @@
+"""Contrastive pairs by name, and the batches in which they travel."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from grains.errors import GrainsError
+from grains.registry import Registry
+from grains.types import ContrastivePair
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairDataset(ABC):
+    """A set of contrastive pairs. Its fields say which one, and where it lies.
+
+    The order of the pairs means nothing: splits are drawn from their content.
+    """
+
+    @abstractmethod
+    def pairs(self) -> list[ContrastivePair]:
+        """Read all pairs.
+
+        Returns:
+            At least one pair. `chosen` is the answer that is wanted; each `id` occurs once.
+
+        Raises:
+            GrainsError: if a file is missing or a row is broken, with the file, the line and the
+                field.
+        """
+
+    def source(self, pairs: Sequence[ContrastivePair]) -> dict[str, Any]:
+        """Return what a card needs to name this data set and to notice that it has changed.
+
+        Args:
+            pairs: what `pairs` returned, so that nothing is read twice.
+        """
+        return identity(DATASETS.name_of(self), dataclasses.asdict(self), pairs)
+
+
+def identity(
+    name: str, settings: Mapping[str, Any], pairs: Sequence[ContrastivePair]
+) -> dict[str, Any]:
+    """Return name, settings, sha256 of the content and number of pairs, ready for JSON."""
+    plain = {
+        key: str(value) if isinstance(value, os.PathLike) else value
+        for key, value in settings.items()
+    }
+    digests = (pair_sha256(pair) for pair in pairs)
+    return {"name": name, "settings": plain, "sha256": sha256_of(digests), "pairs": len(pairs)}
+
+
+def sha256_of(texts: Iterable[str]) -> str:
+    """Return the sha256 of a list of texts; where one ends and the next begins counts too."""
+    return hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()
+
+
+def pair_sha256(pair: ContrastivePair) -> str:
+    """Return the sha256 of everything that a pair says; a picture counts by its bytes."""
+    texts = [pair.id, pair.template, pair.prompt, pair.chosen, pair.rejected]
+    return sha256_of([*texts, image_sha256(pair.image)])
+
+
+def image_sha256(image: Any) -> str:
+    """Return the sha256 of a picture's bytes, or an empty text where there is no picture.
+
+    Args:
+        image: a path, a tensor, or anything with `tobytes` (a PIL image, an array).
+    """
+    if image is None:
+        return ""
+    if isinstance(image, str | os.PathLike):
+        try:
+            content = Path(image).read_bytes()
+        except OSError as error:
+            raise GrainsError(
+                f"the image {str(image)!r} cannot be read: {error.strerror}"
+            ) from error
+    elif isinstance(image, Tensor):
+        content = image.detach().cpu().contiguous().numpy().tobytes()
+    elif hasattr(image, "tobytes"):
+        content = image.tobytes()
+    else:
+        raise GrainsError(f"the image is a {type(image).__name__}; wanted a path, image or tensor")
+    return hashlib.sha256(content).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairBatch:
+    """Some pairs of one part, each with its index in that part.
+
+    Lightning's distributed sampler repeats pairs until all processes hold equally many. The index
+    is carried so that repeats can be dropped wherever results are gathered.
+    """
+
+    index: Int[Tensor, " batch"]
+    pairs: tuple[ContrastivePair, ...]
+
+    def __len__(self) -> int:
+        """Return how many pairs there are."""
+        return len(self.pairs)
+
+    def to(self, device: torch.device | str) -> PairBatch:
+        """Return the batch with its index on `device`; Lightning calls this on every batch."""
+        return dataclasses.replace(self, index=self.index.to(device))
+
+
+DATASETS: Registry[PairDataset] = Registry("dataset", PairDataset)
