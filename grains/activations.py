@@ -1,0 +1,107 @@
+"""The residual stream at the read-out position, and how it changes when positions are masked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from grains.hooks import recording
+from grains.models import Encoded, Fill, SteerableModel
+from grains.types import Readout
+
+
+class Activations(NamedTuple):
+    """Hidden states at the read-out, by layer.
+
+    `hidden[layer]` is `[batch, d_model]` in float32; `norms[layer]` is the mean length of the
+    hidden states that were read, `[batch]`.
+    """
+
+    hidden: dict[int, Float[Tensor, "batch d_model"]]
+    norms: dict[int, Float[Tensor, " batch"]]
+
+    def split(self, sizes: Sequence[int]) -> list[Activations]:
+        """Return consecutive groups of rows."""
+        hidden = {layer: rows.split(list(sizes)) for layer, rows in self.hidden.items()}
+        norms = {layer: rows.split(list(sizes)) for layer, rows in self.norms.items()}
+        return [
+            Activations(
+                {layer: parts[i] for layer, parts in hidden.items()},
+                {layer: parts[i] for layer, parts in norms.items()},
+            )
+            for i in range(len(sizes))
+        ]
+
+
+def read(
+    model: SteerableModel,
+    encoded: Encoded,
+    layers: Sequence[int],
+    where: Readout,
+    inputs: Float[Tensor, "batch seq d_model"] | None = None,
+) -> Activations:
+    """Run the model up to the last of `layers` and read the residual stream at the read-out.
+
+    Only the read-out is kept, so memory does not grow with the sequence.
+    """
+    weights = encoded.readout(where)
+
+    def keep(hidden: Float[Tensor, "batch seq d_model"]) -> tuple[Tensor, Tensor]:
+        hidden = hidden.float()
+        on = weights.to(hidden.device)
+        return (
+            torch.einsum("bsd,bs->bd", hidden, on).cpu(),
+            (hidden.norm(dim=-1) * on).sum(1).cpu(),
+        )
+
+    with torch.no_grad(), recording(model, layers, keep, stop=True) as states:
+        model.logits(encoded, inputs, keep=1)
+    return Activations(
+        {layer: state for layer, (state, _) in states.items()},
+        {layer: norm for layer, (_, norm) in states.items()},
+    )
+
+
+def masked(
+    inputs: Float[Tensor, "batch seq d_model"],
+    selected: Bool[Tensor, "batch masked"],
+    fill: Float[Tensor, " d_model"],
+) -> Float[Tensor, "batch seq d_model"]:
+    """Return the embeddings with the selected positions filled.
+
+    `selected` may be shorter than the sequence: it then covers its first columns, the prompt.
+    """
+    width = selected.shape[1]
+    filled = torch.where(selected[..., None], fill, inputs[:, :width])
+    return torch.cat([filled, inputs[:, width:]], dim=1)
+
+
+def deltas(
+    model: SteerableModel,
+    encoded: Encoded,
+    selections: Sequence[Bool[Tensor, "batch masked"]],
+    layers: Sequence[int],
+    where: Readout,
+    fill: Fill = "mean",
+) -> tuple[Activations, list[dict[int, Float[Tensor, "batch d_model"]]]]:
+    """Return what the selected positions contribute: original minus masked, at the read-out.
+
+    The original and every masked copy of the batch go through the model together.
+
+    Returns:
+        The original's activations, and for each selection a dictionary of layer to delta.
+    """
+    batch = len(encoded.names)
+    copies = 1 + len(selections)
+    original = model.embed(encoded)
+    inputs = torch.cat([original, *(masked(original, s, model.filler(fill)) for s in selections)])
+    rows = torch.arange(batch).repeat(copies)
+    whole, *without = read(model, encoded.take(rows), layers, where, inputs).split([batch] * copies)
+    return whole, [
+        {layer: whole.hidden[layer] - other.hidden[layer] for layer in whole.hidden}
+        for other in without
+    ]

@@ -1,0 +1,134 @@
+"""Where a direction finder's rows come from: what `toward` and `away` are."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from grains.attributors import ATTRIBUTORS
+from grains.maskers import MASKERS
+from grains.models import SteerableModel
+from grains.registry import Registry
+from grains.types import ContrastivePair
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What one batch of pairs says about each layer.
+
+    Args:
+        toward: layer to `[batch, d_model]`, where the hidden state should go.
+        away: layer to `[batch, d_model]`, where it should not.
+        norms: layer to `[batch]`, the length of the hidden states where they were read.
+        gap: completeness gap of the attribution behind each pair, the larger of its two sides;
+            NaN where there is none. `[batch]`
+        steps: gradient passes spent on each pair. `[batch]`
+    """
+
+    toward: dict[int, Float[Tensor, "batch d_model"]]
+    away: dict[int, Float[Tensor, "batch d_model"]]
+    norms: dict[int, Float[Tensor, " batch"]]
+    gap: Float[Tensor, " batch"]
+    steps: Int[Tensor, " batch"]
+
+    @staticmethod
+    def unattributed(
+        toward: dict[int, Tensor], away: dict[int, Tensor], norms: dict[int, Tensor]
+    ) -> Rows:
+        """Return rows that no attribution stands behind."""
+        batch = len(next(iter(toward.values())))
+        none = torch.zeros(batch, dtype=torch.long)
+        return Rows(toward, away, norms, torch.full((batch,), torch.nan), none)
+
+    @staticmethod
+    def cat(parts: Sequence[Rows]) -> Rows:
+        """Return the rows of several batches as one."""
+
+        def by_layer(dicts: list[dict[int, Tensor]]) -> dict[int, Tensor]:
+            return {layer: torch.cat([rows[layer] for rows in dicts]) for layer in dicts[0]}
+
+        return Rows(
+            toward=by_layer([part.toward for part in parts]),
+            away=by_layer([part.away for part in parts]),
+            norms=by_layer([part.norms for part in parts]),
+            gap=torch.cat([part.gap for part in parts]),
+            steps=torch.cat([part.steps for part in parts]),
+        )
+
+    def take(self, order: Sequence[int]) -> Rows:
+        """Return some rows in the given order."""
+        where = torch.tensor(order, dtype=torch.long)
+
+        def by_layer(rows: dict[int, Tensor]) -> dict[int, Tensor]:
+            return {layer: part[where] for layer, part in rows.items()}
+
+        return Rows(
+            toward=by_layer(self.toward),
+            away=by_layer(self.away),
+            norms=by_layer(self.norms),
+            gap=self.gap[where],
+            steps=self.steps[where],
+        )
+
+
+class Memo:
+    """Results that several sources ask of the same batch, such as one attribution for many masks.
+
+    Keys are frozen components with their settings, so equal work has an equal key.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[Hashable, Any] = {}
+
+    def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
+        """Return what is known under `key`, making it the first time."""
+        if key not in self._known:
+            self._known[key] = make()
+        return self._known[key]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectionSource(ABC):
+    """Turns pairs into the rows that a direction finder reads."""
+
+    @abstractmethod
+    def rows(
+        self,
+        model: SteerableModel,
+        pairs: Sequence[ContrastivePair],
+        layers: Sequence[int],
+        memo: Memo,
+    ) -> Rows:
+        """Return one toward row and one away row a pair and layer, in float32 on the CPU.
+
+        Args:
+            model: the frozen model.
+            pairs: one batch.
+            layers: the blocks whose outputs are wanted.
+            memo: of this batch, shared by all sources that see it.
+        """
+
+
+SOURCES: Registry[DirectionSource] = Registry("source", DirectionSource)
+
+
+def describe_source(source: DirectionSource) -> dict[str, Any]:
+    """Return a source's name and settings as plain values, its components by name as well."""
+    described: dict[str, Any] = {"name": SOURCES.name_of(source)}
+    for field in dataclasses.fields(source):
+        value = getattr(source, field.name)
+        registry = _COMPONENTS.get(field.name)
+        described[field.name] = registry.spec(value) if registry else value
+    return described
+
+
+_COMPONENTS: dict[str, Registry[Any]] = {"attributor": ATTRIBUTORS, "masker": MASKERS}
