@@ -1,0 +1,183 @@
+"""The card of a steering vector: how it was made, as plain JSON.
+
+=============  ================================================================================
+`model`        name under which the model was loaded
+`fingerprint`  what the model must show again: `model_type`, `n_blocks`, `width`, `weights`
+`site`         where hidden states were read and are edited: always the output of the block
+`data`         id of the data set and of its split
+`components`   settings of every component, by kind
+`seeds`        by what they seeded
+`certificates` what speaks for each direction, by layer
+`validation`   rows of the table from which layers and coefficient were chosen
+`versions`     of python, grains, torch and transformers
+`created`      UTC, ISO 8601
+`parents`      only after arithmetic: `factor`, `coefficient` and `card` of each vector that went in
+=============  ================================================================================
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from numbers import Integral, Real
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from grains._version import __version__
+from grains.errors import GrainsError
+
+Card = dict[str, Any]
+
+SITE = "block output"
+
+
+def new_card(
+    *,
+    model: str,
+    fingerprint: Mapping[str, Any],
+    data: Mapping[str, Any],
+    components: Mapping[str, Any],
+    seeds: Mapping[str, int],
+    certificates: Mapping[int, Any] | None = None,
+    validation: Iterable[Mapping[str, Any]] = (),
+) -> Card:
+    """Return the card of a vector made just now; the legend is at the top of this module."""
+    return plain(
+        {
+            "model": model,
+            "fingerprint": fingerprint,
+            "site": SITE,
+            "data": data,
+            "components": components,
+            "seeds": seeds,
+            "certificates": certificates or {},
+            "validation": list(validation),
+            **_made_now(),
+        }
+    )
+
+
+def combined(terms: Sequence[tuple[float, float, Card]]) -> Card:
+    """Return the card of a linear combination, given factor, coefficient and card of each term.
+
+    The combination is written over the vectors that were fitted, so that arithmetic on results of
+    arithmetic stays flat, and what ends as one such vector times 1 has its card again.
+    """
+    parents = [
+        {**parent, "factor": factor * parent["factor"]}
+        for factor, coefficient, card in terms
+        for parent in card.get("parents")
+        or [{"factor": 1.0, "coefficient": coefficient, "card": card}]
+    ]
+    if len(parents) == 1 and parents[0]["factor"] == 1.0:
+        return parents[0]["card"]
+    first = terms[0][2]
+    shared = {key: first[key] for key in ("model", "fingerprint", "site") if key in first}
+    return {**shared, **_made_now(), "parents": parents}
+
+
+def check_card(card: Any) -> Card:
+    """Return a card as JSON will give it back.
+
+    Raises:
+        GrainsError: for what is no card: JSON cannot hold it, or a part that is read has no shape.
+    """
+    card = plain(card)
+    if not isinstance(card, dict) or not isinstance(card.get("fingerprint", {}), dict):
+        raise GrainsError("the card is not a mapping, or its fingerprint is none; wanted mappings")
+    parents = card.get("parents", [])
+    if not isinstance(parents, list) or not all(
+        isinstance(parent, dict)
+        and isinstance(parent.get("factor"), (int, float))
+        and isinstance(parent.get("card"), dict)
+        for parent in parents
+    ):
+        raise GrainsError("the card's parents are malformed; wanted a factor and a card of each")
+    return card
+
+
+def check_model(
+    card: Card, layers: Iterable[int], width: int, model: Mapping[str, Any], *, strict: bool
+) -> None:
+    """Refuse a model that a vector was not made for.
+
+    Args:
+        card: the vector's.
+        layers: the blocks that it steers.
+        width: of its directions.
+        model: the model's fingerprint.
+        strict: refuse other weights and another family, too. Another shape is always refused.
+
+    Raises:
+        GrainsError: naming both models.
+    """
+    made_for = {"width": width, **card.get("fingerprint", {})}
+    ours, theirs = _described(made_for, card.get("model")), _described(model)
+    if model["width"] != width:
+        raise GrainsError(f"the vector is for {ours}, the model is {theirs}; wanted equal widths")
+    if model["n_blocks"] != made_for.get("n_blocks", model["n_blocks"]):
+        raise GrainsError(f"the vector is for {ours}, the model is {theirs}; wanted as many blocks")
+    if max(layers) >= model["n_blocks"]:
+        raise GrainsError(f"the vector steers layer {max(layers)}, the model is {theirs}")
+    if not strict:
+        return
+    for key, what in (("model_type", "the same family"), ("weights", "the same weights")):
+        if made_for.get(key) != model[key]:
+            raise GrainsError(
+                f"the vector is for {ours}, the model is {theirs}; wanted {what}, or strict=False"
+            )
+
+
+def plain(value: Any, at: str = "card") -> Any:
+    """Return a value as JSON will give it back: text keys, lists, numbers; NaN and inf are None.
+
+    >>> plain({8: (1, float("nan"))})
+    {'8': [1, None]}
+
+    Raises:
+        GrainsError: for what JSON cannot hold, naming its place.
+    """
+    if value is None or isinstance(value, (str, bool)):
+        return value
+    if isinstance(value, (Tensor, np.ndarray, np.generic)):
+        return plain(value.tolist(), at)
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, PurePath):
+        return str(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item, f"{at}.{key}") for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item, f"{at}[{index}]") for index, item in enumerate(value)]
+    raise GrainsError(f"{at} is a {type(value).__name__}; wanted text, a number, a list, a mapping")
+
+
+def _made_now() -> Card:
+    packages = {name: version(name) for name in ("torch", "transformers")}
+    return {
+        "versions": {"python": platform.python_version(), "grains": __version__, **packages},
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _described(fingerprint: Mapping[str, Any], name: str | None = None) -> str:
+    """Write a fingerprint in a few words, such as `llama, 30 blocks, width 576, weights 3fa2c1`."""
+    parts = [
+        repr(name) if name else "",
+        str(fingerprint.get("model_type", "an unnamed model")),
+        f"{fingerprint['n_blocks']} blocks" if "n_blocks" in fingerprint else "",
+        f"width {fingerprint['width']}",
+        f"weights {str(fingerprint['weights'])[:8]}" if "weights" in fingerprint else "",
+    ]
+    return "(" + ", ".join(filter(None, parts)) + ")"

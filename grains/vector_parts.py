@@ -1,0 +1,127 @@
+"""The parts of a steering vector, each checked before it is kept.
+
+They come from a fit, from a user's hands or from a file of unknown origin; the same checks serve.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from numbers import Real
+from typing import Any, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from grains.errors import GrainsError, did_you_mean
+from grains.injectors.base import INJECTORS, Injector
+from grains.types import Positions
+
+_SUMMABLE = ("additive", "normalized")
+"""Injectors whose coefficient is the length of a displacement, so that two of them have a sum."""
+
+
+def checked_directions(directions: Mapping[int, Tensor]) -> dict[int, Float[Tensor, " d_model"]]:
+    """Return copies in float32 on the CPU, in the order of layers.
+
+    Raises:
+        GrainsError: if there is none, or one is not finite, not a unit vector or of another width.
+    """
+    if not directions:
+        raise GrainsError("there are no directions; wanted one layer or more")
+    checked: dict[int, Tensor] = {}
+    for layer in sorted(directions):
+        given = directions[layer]
+        if not isinstance(layer, int) or layer < 0:
+            raise GrainsError(
+                f"a direction is given for layer {layer!r}; wanted a number from 0 on"
+            )
+        if not (isinstance(given, Tensor) and given.ndim == 1 and given.is_floating_point()):
+            found = f"{given.dtype} {list(given.shape)}" if isinstance(given, Tensor) else given
+            raise GrainsError(f"the direction of layer {layer} is {found}; wanted floats [d_model]")
+        length = float(given.detach().double().norm())
+        if not abs(length - 1) < 1e-3:
+            state = f"has length {length:g}" if math.isfinite(length) else "is not finite"
+            raise GrainsError(f"the direction of layer {layer} {state}; wanted a unit vector")
+        checked[layer] = given.detach().to("cpu", torch.float32, copy=True).contiguous()
+    widths = {len(direction) for direction in checked.values()}
+    if len(widths) > 1:
+        raise GrainsError(f"the directions have widths {sorted(widths)}; wanted a single one")
+    return checked
+
+
+def checked_by_layer(
+    values: Mapping[int, float], layers: Iterable[int], what: str, default: float | None = None
+) -> dict[int, float]:
+    """Return one finite number for each of the layers, in their order.
+
+    Raises:
+        GrainsError: for a layer too many, or for one that is missing where there is no default.
+    """
+    layers = list(layers)
+    if surplus := [layer for layer in values if layer not in layers]:
+        raise GrainsError(f"layer {surplus[0]} has a {what} but no direction; wanted both")
+    if default is None and (missing := [layer for layer in layers if layer not in values]):
+        raise GrainsError(f"layer {missing[0]} has a direction but no {what}; wanted both")
+    return {n: checked_number(values.get(n, default), f"the {what} of layer {n}") for n in layers}
+
+
+def checked_layer(tensor: str) -> int:
+    """Return the layer of a tensor's name, `direction.<layer>`."""
+    match = re.fullmatch(r"direction\.(0|[1-9][0-9]{0,5})", tensor)
+    if not match:
+        raise GrainsError(f"it holds a tensor {tensor!r}; wanted direction.<layer> alone")
+    return int(match[1])
+
+
+def checked_number(value: Any, what: str) -> float:
+    """Return a finite float, or refuse the value by the name `what`."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise GrainsError(f"{what} is {value!r}; wanted a number")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise GrainsError(f"{what} is {number}; wanted a finite number")
+    return number
+
+
+def checked_positions(positions: Any) -> Positions:
+    """Return one of the names of positions, or suggest one."""
+    if positions not in get_args(Positions):
+        near = did_you_mean(str(positions), get_args(Positions))
+        raise GrainsError(f"the positions are {positions!r}; {near}")
+    return positions
+
+
+def named_injector(spec: Any) -> Injector:
+    """Build an injector by name. A dotted path is refused: a file must not make us import.
+
+    Raises:
+        GrainsError: for an unknown name or unknown settings.
+    """
+    if not isinstance(spec, Mapping) or not isinstance(spec.get("name"), str):
+        raise GrainsError(f"the injector is {spec!r}; wanted a mapping with 'name'")
+    if "class_path" in spec:
+        raise GrainsError(f"the injector has a class_path, {spec['class_path']!r}; wanted a name")
+    if spec["name"] not in INJECTORS.names():
+        near = did_you_mean(spec["name"], INJECTORS.names())
+        raise GrainsError(f"the injector {spec['name']!r} is not registered; {near}")
+    return INJECTORS.build(spec)
+
+
+def refuse_unsummable(injector: Injector) -> None:
+    """Refuse an injector for which the sum of two vectors means nothing.
+
+    Two projections, rotations or clamps give another result in another order, and none of them is
+    one of the same kind along the sum of the directions.
+    """
+    name = INJECTORS.name_of(injector)
+    if name not in _SUMMABLE:
+        raise GrainsError(
+            f"vectors of the injector {name!r} have no sum, since it does not displace by "
+            f"coefficient * norm * direction; wanted {' or '.join(_SUMMABLE)}"
+        )
