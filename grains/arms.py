@@ -1,0 +1,102 @@
+"""What is fitted side by side from the same pairs: the steering asked for, and its controls."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from grains.attributors import ATTRIBUTORS, RandomAttributor
+from grains.directions import DIRECTION_FINDERS, DirectionFinder, MeanDifference
+from grains.errors import GrainsError, did_you_mean
+from grains.maskers import MASKERS, RandomMasker
+from grains.sources import SOURCES, Answers, DirectionSource, Masked
+
+FITTED_CONTROLS = ("random_masks", "caa")
+CONTROLS = ("random_direction", *FITTED_CONTROLS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """A source of rows with the finder that reads them."""
+
+    name: str
+    source: DirectionSource
+    finder: DirectionFinder
+
+
+def main_arms(
+    source: Any, attributor: Any, masker: Any, direction_finder: Any, reduction: str
+) -> list[Arm]:
+    """Return what was asked for: one arm, or one a masker where several are given.
+
+    Raises:
+        GrainsError: for an unknown component, and for an attributor or masker that the source does
+            not use.
+    """
+    built, finder = SOURCES.build(source), DIRECTION_FINDERS.build(direction_finder)
+    fields = {field.name for field in dataclasses.fields(built)}
+    for kind, given in (("attributor", attributor), ("masker", masker)):
+        if given is not None and kind not in fields:
+            raise GrainsError(
+                f"the {kind} is {given!r}, but source {SOURCES.name_of(built)!r} uses none; "
+                f"wanted no {kind}, or source 'masked'"
+            )
+    changes: dict[str, Any] = {"reduction": reduction} if "reduction" in fields else {}
+    if attributor is not None:
+        changes["attributor"] = ATTRIBUTORS.build(attributor)
+    maskers = masker if isinstance(masker, list) else [masker]
+    if not maskers:
+        raise GrainsError("the list of maskers is empty; wanted one or more")
+    sources = [
+        dataclasses.replace(
+            built, **changes, **({} if one is None else {"masker": MASKERS.build(one)})
+        )
+        for one in maskers
+    ]
+    names = ["steered"] if len(sources) == 1 else [_masker_name(s) for s in sources]
+    if len(set(names)) < len(names):
+        raise GrainsError(f"the list of maskers repeats one: {', '.join(names)}")
+    return [Arm(name=name, source=s, finder=finder) for name, s in zip(names, sources, strict=True)]
+
+
+def control_arms(controls: Sequence[str] | None, main: Arm) -> list[Arm]:
+    """Return the controls that are fitted, without the random direction, which needs no pairs.
+
+    Raises:
+        GrainsError: for an unknown control, and for random masks where nothing is masked.
+    """
+    arms = []
+    for name in controls_of(controls, main):
+        if name == "random_masks":
+            assert isinstance(main.source, Masked)
+            masker = RandomMasker(k=getattr(main.source.masker, "k", RandomMasker().k))
+            # Its positions owe nothing to the scores, so the scores may cost nothing either.
+            source = dataclasses.replace(main.source, attributor=RandomAttributor(), masker=masker)
+            arms.append(Arm(name=name, source=source, finder=main.finder))
+        elif name == "caa":
+            arms.append(Arm(name=name, source=Answers(), finder=MeanDifference()))
+    return arms
+
+
+def controls_of(controls: Sequence[str] | None, main: Arm) -> list[str]:
+    """Return the controls' names: those asked for, or all that make sense for the main arm."""
+    masks = isinstance(main.source, Masked)
+    is_caa = isinstance(main.source, Answers)
+    if controls is None:
+        senseless = {"random_masks"} if not masks else set()
+        return [name for name in CONTROLS if name not in senseless | ({"caa"} if is_caa else set())]
+    for name in controls:
+        if name not in CONTROLS:
+            raise GrainsError(f"no control is named {name!r}; {did_you_mean(name, CONTROLS)}")
+        if name == "random_masks" and not masks:
+            raise GrainsError(
+                "control 'random_masks' needs source 'masked'; wanted another control"
+            )
+    return list(controls)
+
+
+def _masker_name(source: Any) -> str:
+    settings = ",".join(f"{k}={v}" for k, v in dataclasses.asdict(source.masker).items())
+    return f"{MASKERS.name_of(source.masker)}({settings})"

@@ -1,0 +1,122 @@
+"""Which layers, coefficient and masker: the grid that validation scores, and the choice from it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from grains.artifact import SteeringVector
+from grains.damage import Budget, Damage, DamageCurve, NeutralText
+from grains.errors import GrainsError
+from grains.layers import show_layers
+
+FRACTIONS = (0.25, 0.5, 0.75, 1.0)
+"""What `coefficient="auto"` tries: these shares of the largest coefficient within the budget."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Cell:
+    """One point of the grid, with what it did to the validation pairs and to neutral text.
+
+    Args:
+        name: of the arm, that is, of the masker where several are tried.
+        vector: with the cell's layers and coefficient.
+        damage: on neutral text.
+        accuracy: of the steered model on the validation pairs; NaN until scored.
+        margin: likewise.
+        gain: the margin less the unsteered one.
+    """
+
+    name: str
+    vector: SteeringVector
+    damage: Damage
+    accuracy: float = math.nan
+    margin: float = math.nan
+    gain: float = math.nan
+
+    def scored(self, *, accuracy: float, margin: float, unsteered: float) -> Cell:
+        """Return the cell with its scores, given the unsteered margin."""
+        return dataclasses.replace(self, accuracy=accuracy, margin=margin, gain=margin - unsteered)
+
+    def with_vector(self, vector: SteeringVector) -> Cell:
+        """Return the cell with another vector of the same effect, such as one with a card."""
+        return dataclasses.replace(self, vector=vector)
+
+    def row(self) -> dict[str, Any]:
+        """Return the cell as JSON-able values, for the artifact's validation table."""
+        return {
+            "arm": self.name,
+            "layers": show_layers(self.vector.layers),
+            "coefficient": self.vector.coefficient,
+            **self.damage._asdict(),
+            "accuracy": self.accuracy,
+            "margin": self.margin,
+            "gain": self.gain,
+        }
+
+
+def curve_of(vector: SteeringVector, text: NeutralText) -> DamageCurve:
+    """Return the damage of a vector as a function of its coefficient."""
+    return DamageCurve(text, lambda coefficient: vector.applied_to(text.model, coefficient))
+
+
+def lay_out(
+    candidates: Mapping[str, Sequence[SteeringVector]],
+    coefficients: Sequence[float] | None,
+    text: NeutralText,
+    budget: Budget,
+    *,
+    quiet: bool = False,
+) -> list[Cell]:
+    """Return the grid's cells with their damage, not yet scored.
+
+    Args:
+        candidates: arm to one vector for each set of layers.
+        coefficients: those to try with each, or None for shares of the largest within the budget.
+        text: neutral text.
+        budget: for the largest.
+        quiet: without a progress bar.
+    """
+    tried = [(name, vector) for name, vectors in candidates.items() for vector in vectors]
+    cells = []
+    for name, vector in tqdm(tried, desc="Damage on neutral text", disable=quiet, leave=False):
+        curve = curve_of(vector, text)
+        if coefficients is None:
+            largest = curve.solve(budget.spent)
+            values: Sequence[float] = [share * largest for share in FRACTIONS]
+        else:
+            values = coefficients
+        cells += [
+            Cell(
+                name=name,
+                vector=dataclasses.replace(vector, coefficient=value),
+                damage=curve.at(value),
+            )
+            for value in values
+        ]
+    return cells
+
+
+def choose(cells: Sequence[Cell], budget: Budget, *, force: bool = False) -> Cell:
+    """Return the cell with the largest gain among those within the budget.
+
+    With `force`, cells over the budget may be chosen too.
+
+    Raises:
+        GrainsError: if all cells are over the budget: nothing may then be chosen silently.
+    """
+    allowed = [cell for cell in cells if force or budget.spent(cell.damage) <= 1]
+    if not allowed:
+        least = min(cells, key=lambda cell: budget.spent(cell.damage))
+        raise GrainsError(
+            f"coefficient {least.vector.coefficient:g} does damage over the budget: KL "
+            f"{least.damage.kl:.3f} of {budget.max_kl:g} nats, perplexity ratio "
+            f"{least.damage.perplexity_ratio:.3f} of {budget.max_perplexity_ratio:g}; wanted a "
+            "smaller coefficient, 'auto', a larger budget, or force=True"
+        )
+    return max(allowed, key=lambda cell: -math.inf if math.isnan(cell.gain) else cell.gain)

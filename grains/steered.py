@@ -1,0 +1,189 @@
+"""A model with a steering vector under a Lightning trainer: test it, and let it answer."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import warnings
+from functools import cached_property
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.trainer.states import TrainerFn
+from tqdm.auto import tqdm
+
+from grains.artifact import SteeringVector
+from grains.choice import curve_of
+from grains.damage import NO_DAMAGE, Damage, NeutralText
+from grains.data import PairBatch
+from grains.data.neutral import neutral_texts
+from grains.errors import GrainsError
+from grains.fitting import as_vector, random_directions
+from grains.models import SteerableModel
+from grains.scoring import UNSTEERED, Outcome, Panel
+from grains.strategies import FrozenDDPStrategy as FrozenDDPStrategy  # filed by its import
+from grains.tables import show_outcomes
+
+
+class SteeredModule(L.LightningModule):
+    """Evaluates one steering vector on one frozen model, beside controls of equal damage.
+
+    Args:
+        model: the frozen model. It is no submodule: no strategy may wrap it, cast it, or write it
+            into a checkpoint.
+        vector: the steering, or None if it is yet to be fitted.
+        controls: names of what is tested beside it.
+        max_new_tokens: the longest answer of predict.
+        seed: of the random direction and of bootstrap intervals.
+
+    Attributes:
+        vector: the steering.
+        rivals: control to its vector, for the same layers.
+        outcomes: what each arm did and cost, after a test.
+    """
+
+    model: SteerableModel
+
+    def __init__(
+        self,
+        model: SteerableModel,
+        vector: SteeringVector | None,
+        controls: list[str],
+        max_new_tokens: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        object.__setattr__(self, "model", model)
+        self.strict_loading = False  # the language model stays out of checkpoints
+        self.vector = vector
+        self.controls = controls
+        self.max_new_tokens = max_new_tokens
+        self.seed = seed
+        self.rivals: dict[str, SteeringVector] = {}
+        self.outcomes: list[Outcome] = []
+        self._panel: Panel
+        self._tested: dict[str, tuple[SteeringVector, Damage]] = {}
+
+    def setup(self, stage: str) -> None:
+        """Put the model where the trainer computes; a checkpoint is read only after this."""
+        self.model.to(self.device)
+        warnings.filterwarnings("ignore", ".*configure_optimizers` returned `None`")  # as meant
+
+    # --- test: unsteered, steered, controls -----------------------------------------------------
+
+    def on_test_epoch_start(self) -> None:
+        """Bring every control to the damage of the steering."""
+        vector = self._need_vector()
+        damage = curve_of(vector, self.neutral).at(vector.coefficient)
+        self._tested = {"steered": (vector, damage)}
+        rivals = self._rivals(vector).items()
+        for name, rival in tqdm(
+            rivals, desc="Controls at equal damage", disable=self.quiet, leave=False
+        ):
+            curve, equal = curve_of(rival, self.neutral), 0.0
+            if damage.kl > 0:
+                equal = curve.solve(lambda of_rival: of_rival.kl / damage.kl)
+            rival = dataclasses.replace(rival, coefficient=equal)
+            self._tested[name] = (rival, curve.at(equal))
+        self._panel = Panel(
+            self.model, {name: tested for name, (tested, _) in self._tested.items()}
+        )
+
+    def test_step(self, batch: PairBatch, batch_index: int) -> None:
+        """Score a batch unsteered, steered, and under every control."""
+        self._panel.score(batch)
+
+    def on_test_epoch_end(self) -> None:
+        """Compare each arm with the unsteered model, pair by pair."""
+        scores = self._panel.scores()
+        arms = {UNSTEERED: (0.0, NO_DAMAGE)} | {
+            name: (vector.coefficient, damage) for name, (vector, damage) in self._tested.items()
+        }
+        self.outcomes = [
+            Outcome.compare(
+                name,
+                scores[UNSTEERED],
+                scores[name],
+                coefficient=coefficient,
+                damage=damage,
+                seed=self.seed,
+            )
+            for name, (coefficient, damage) in arms.items()
+        ]
+        for outcome in self.outcomes:
+            numbers = {f"test/{outcome.name}/{key}": x for key, x in outcome.numbers().items()}
+            self.log_dict(numbers, rank_zero_only=True)
+        if not self.quiet:
+            show_outcomes(self.outcomes, len(scores[UNSTEERED]))
+
+    def _rivals(self, vector: SteeringVector) -> dict[str, SteeringVector]:
+        if "random_direction" in self.controls and "random_direction" not in self.rivals:
+            drawn = random_directions(vector.norms, self.model.width, self.seed)
+            self.rivals["random_direction"] = as_vector(
+                self.model, drawn, vector.layers, vector.injector, vector.positions
+            )
+        for name in self.controls:
+            if name not in self.rivals:
+                self.print(f"control {name!r} is left out: it is fitted together with the vector")
+        return {name: self.rivals[name] for name in self.controls if name in self.rivals}
+
+    # --- predict: before and after --------------------------------------------------------------
+
+    def predict_step(self, batch: PairBatch, batch_index: int) -> list[dict[str, str]]:
+        """Answer a batch of prompts, unsteered and steered."""
+        vector = self._need_vector()
+        answers: dict[int, dict[str, str]] = {}
+        for template in sorted({pair.template for pair in batch.pairs}):
+            rows = [row for row, pair in enumerate(batch.pairs) if pair.template == template]
+            prompts = [batch.pairs[row].prompt for row in rows]
+            options = {"template": template, "max_new_tokens": self.max_new_tokens}
+            unsteered = self.model.generate(prompts, **options)
+            with vector.applied_to(self.model):
+                steered = self.model.generate(prompts, **options)
+            for row, before, after in zip(rows, unsteered, steered, strict=True):
+                pair = batch.pairs[row]
+                answers[row] = {
+                    "id": pair.id,
+                    "prompt": pair.prompt,
+                    "unsteered": before,
+                    "steered": after,
+                }
+        return [answers[row] for row in sorted(answers)]
+
+    # --- checkpoints, and what several steps need -----------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put the vector and its rivals into a Lightning checkpoint; the model stays out."""
+        vectors = {} if self.vector is None else {"steered": self.vector, **self.rivals}
+        checkpoint["steering"] = {}
+        for name, vector in vectors.items():
+            tensors, record = vector.to_record()
+            checkpoint["steering"][name] = {"record": json.dumps(record), "tensors": tensors}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take them out again."""
+        self.rivals = {
+            name: SteeringVector.from_record(json.loads(saved["record"]), saved["tensors"])
+            for name, saved in checkpoint["steering"].items()
+        }
+        self.vector = self.rivals.pop("steered", None)
+
+    @cached_property
+    def neutral(self) -> NeutralText:
+        """The unsteered model on the packaged neutral text, computed once."""
+        return NeutralText(self.model, neutral_texts())
+
+    @property
+    def quiet(self) -> bool:
+        """Whether another process does the talking."""
+        return not self.trainer.is_global_zero
+
+    @property
+    def fitting(self) -> bool:
+        """Whether the trainer runs a fit, of which validation is a part."""
+        return self.trainer.state.fn == TrainerFn.FITTING
+
+    def _need_vector(self) -> SteeringVector:
+        if self.vector is None:
+            raise GrainsError("there is no steering vector; wanted vector=..., or a fit before")
+        return self.vector

@@ -1,0 +1,299 @@
+"""The whole way under a trainer, on a tiny model: fit, choose, test, predict, one and two ranks."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import warnings
+
+import lightning as L
+import pytest
+import torch
+
+from grains import ContrastivePair, SteeringDataModule, SteeringModule, SteeringVector
+from grains.errors import GrainsError
+
+WORDS = "sea sky sun ship seed bird night winter colour earth answer reason south nobody".split()
+
+
+def pairs(count: int) -> list[ContrastivePair]:
+    return [
+        ContrastivePair(
+            id=f"p{i}",
+            prompt=f"What of the {WORDS[i % 14]} and the {WORDS[(i * 5 + 3) % 14]} {i}?",
+            chosen=f"The {WORDS[(i + 4) % 14]} is blue",
+            rejected=f"A {WORDS[(i + 9) % 14]} is not here",
+        )
+        for i in range(count)
+    ]
+
+
+def trainer(**settings) -> L.Trainer:
+    return L.Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+        **settings,
+    )
+
+
+def steering(model, **settings) -> SteeringModule:
+    settings = {
+        "attributor": {"name": "integrated_gradients", "steps": 4, "tolerance": None},
+        "masker": {"name": "top_k", "k": 2},
+        "layers": "1",
+        **settings,
+    }
+    return SteeringModule(model, **settings)
+
+
+def data(count: int = 14, **settings) -> SteeringDataModule:
+    counts = {"fit": 5, "val": 4, "test": 5, "batch_size": 2, **settings}
+    return SteeringDataModule(pairs(count), **counts)
+
+
+@pytest.fixture(autouse=True)
+def few_neutral_texts(monkeypatch):
+    texts = [f"The {a} is near the {b}, and the {a} is old." for a, b in zip(WORDS, WORDS[3:])]  # noqa: B905
+    monkeypatch.setattr("grains.steered.neutral_texts", lambda: texts)
+
+
+@pytest.fixture
+def fitted(tiny):
+    module, source = steering(tiny()), data()
+    trainer().fit(module, source)
+    return module, source
+
+
+def test_fit_chooses_within_the_budget_and_says_how(fitted):
+    module, _ = fitted
+    vector = module.vector
+    assert vector.layers == [1] and vector.coefficient > 0
+    assert len(module.cells) == 4  # four shares of the largest coefficient
+    assert all(module.budget.spent(cell.damage) <= 1 for cell in module.cells)
+    best = max(module.cells, key=lambda cell: cell.gain)
+    assert best.vector is vector
+    card = vector.card
+    assert card["data"]["split"]["sizes"]["fit"] == 5 and card["data"]["pairs_fitted"] == 5
+    assert len(card["validation"]) == 4 and set(card["certificates"]) == {"1"}
+    assert card["components"]["sources"]["steered"]["attributor"]["steps"] == 4
+    json.dumps(card, allow_nan=False)
+
+
+def test_the_direction_points_from_rejected_to_chosen(tiny):
+    """Steered along its own gradient the margin of the fitted pairs rises, against it it falls."""
+    model = tiny("gpt2")
+    source = SteeringDataModule(pairs(6), fit=6, val=0, test=0, batch_size=3)
+    module = steering(
+        model,
+        source="gradient",
+        attributor=None,
+        masker=None,
+        direction_finder="mean_difference",
+        coefficient=0.05,
+        max_kl=1e3,
+        max_perplexity_ratio=1e3,
+    )
+    trainer().fit(module, source)
+    from grains.scoring import Panel, margin
+
+    vectors = {"along": module.vector, "against": -module.vector}
+    panel = Panel(model, vectors)
+    for batch in source.train_dataloader():
+        panel.score(batch)
+    margins = {name: margin(scores, "mean") for name, scores in panel.scores().items()}
+    assert margins["against"] < margins["unsteered"] < margins["along"]
+
+
+def test_test_puts_controls_of_equal_damage_beside(fitted):
+    module, source = fitted
+    runner = trainer()
+    runner.test(module, source, verbose=False)
+    by_name = {outcome.name: outcome for outcome in module.outcomes}
+    assert list(by_name) == ["unsteered", "steered", "random_direction", "random_masks", "caa"]
+    assert by_name["unsteered"].margin.change.mean == 0
+    assert by_name["unsteered"].damage == (0.0, 1.0)
+    kl = by_name["steered"].damage.kl
+    for name in ("random_direction", "random_masks", "caa"):
+        assert by_name[name].damage.kl == pytest.approx(kl, rel=0.1)
+        assert by_name[name].damage.kl <= kl
+    logged = runner.logged_metrics
+    assert logged["test/steered/margin"] == pytest.approx(by_name["steered"].margin.value)
+
+
+def test_predict_answers_before_and_after(fitted):
+    module, source = fitted
+    module.max_new_tokens = 4
+    answers = [row for batch in trainer().predict(module, source) for row in batch]
+    assert [row["prompt"] for row in answers] == [pair.prompt for pair in source.split.test]
+    assert set(answers[0]) == {"id", "prompt", "unsteered", "steered"}
+
+
+def test_validate_scores_a_given_vector(fitted, tiny):
+    module, source = fitted
+    again = steering(tiny(), vector=module.vector)
+    runner = trainer()
+    runner.validate(again, source, verbose=False)
+    best = max(module.cells, key=lambda cell: cell.gain)
+    assert runner.logged_metrics["val/steered/margin"] == pytest.approx(best.margin, abs=1e-6)
+
+
+def test_same_seed_same_vector_and_the_memory_of_pairs_is_one_row_a_layer(tiny):
+    vectors = []
+    for _ in range(2):
+        module = steering(tiny())
+        trainer().fit(module, data())
+        vectors.append(module.vector)
+    first, second = vectors
+    assert torch.equal(first.directions[1], second.directions[1])
+    assert first.coefficient == second.coefficient
+
+
+def test_several_maskers_are_a_dimension_of_the_grid_and_share_one_attribution(tiny, monkeypatch):
+    from grains.attributors import IntegratedGradients
+
+    calls = []
+    original = IntegratedGradients.attribute
+    monkeypatch.setattr(
+        IntegratedGradients, "attribute", lambda *a: calls.append(1) or original(*a)
+    )
+    maskers = [{"name": "top_k", "k": 1}, {"name": "top_k", "k": 2}]
+    module = steering(tiny(), masker=maskers, layers=["0", "1"], coefficient=[0.01, 0.02])
+    trainer().fit(module, data())
+    assert len(module.cells) == 8
+    assert len(calls) == 2 * 3  # two sides of three batches, not four
+    assert {cell.name for cell in module.cells} == {"top_k(k=1)", "top_k(k=2)"}
+
+
+def test_without_validation_pairs_one_cell_must_do(tiny):
+    module = steering(tiny(), coefficient=0.01)
+    trainer().fit(module, data(val=0))
+    assert module.vector.coefficient == 0.01
+    with pytest.raises(GrainsError, match="4 cells to choose from and no validation pairs"):
+        trainer().fit(steering(tiny()), data(val=0))
+
+
+def test_a_coefficient_over_the_budget_is_refused_unless_forced(tiny):
+    with pytest.raises(GrainsError, match="coefficient 2 does damage over the budget"):
+        trainer().fit(steering(tiny(), coefficient=2.0), data())
+    forced = steering(tiny(), coefficient=2.0, force=True)
+    trainer().fit(forced, data())
+    assert forced.vector.coefficient == 2.0
+
+
+def test_the_vector_is_written_once_and_an_older_file_is_refused_before_any_work(tiny, tmp_path):
+    path = tmp_path / "v.safetensors"
+    module = steering(tiny(), save_to=path)
+    trainer().fit(module, data())
+    assert SteeringVector.load(path) == module.vector
+    with pytest.raises(GrainsError, match="exists"):
+        steering(tiny(), save_to=path)
+
+
+def test_checkpoints_hold_the_vectors_and_not_the_model(fitted, tiny, tmp_path):
+    module, source = fitted
+    runner = trainer()
+    runner.test(module, source, verbose=False)
+    runner.save_checkpoint(tmp_path / "c.ckpt", weights_only=True)
+    held = torch.load(tmp_path / "c.ckpt", weights_only=True)
+    assert held["state_dict"] == {}
+    again = steering(tiny())
+    again.on_load_checkpoint(held)
+    assert again.vector == module.vector and again.rivals.keys() == module.rivals.keys()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"attributor": "integrated_gradient"}, "did you mean 'integrated_gradients'"),
+        ({"attributor": {"name": "occlusion", "steps": 3}}, "has no setting 'steps'"),
+        ({"masker": {"name": "top_k", "k": 0}}, "k is 0"),
+        ({"masker": {"name": "top_k", "k": "five"}}, "k is 'five'; wanted int"),
+        ({"layers": "1-9"}, "the model has no layer 3; wanted 0 to 2"),
+        ({"layers": "one"}, "layers is 'one'"),
+        ({"coefficient": "big"}, "coefficient is 'big'"),
+        ({"coefficient": float("nan")}, "coefficient is nan"),
+        ({"controls": ["cca"]}, "did you mean 'caa'"),
+        ({"source": "answers"}, "source 'answers' uses none"),
+        ({"max_kl": 0.0}, "max_kl is 0.0"),
+    ],
+)
+def test_a_wrong_setting_says_what_was_wanted(tiny, settings, message):
+    with pytest.raises(GrainsError, match=message):
+        steering(tiny(), **settings)
+
+
+def test_nothing_to_test_with(tiny):
+    with pytest.raises(GrainsError, match="there is no steering vector"):
+        trainer().test(steering(tiny()), data())
+
+
+RANK_SCRIPT = """
+import sys, warnings
+warnings.filterwarnings("ignore")
+import torch
+torch.set_num_threads(1)
+from tests import test_module as t
+from tests.tiny import TINY, tiny_tokenizer
+from grains.models import SteerableModel
+from grains.strategies import FrozenDDPStrategy
+import grains.steered
+texts = [f"The {a} is near the {b}, and the {a} is old." for a, b in zip(t.WORDS, t.WORDS[3:])]
+grains.steered.neutral_texts = lambda: texts
+module = t.steering(SteerableModel(TINY["llama"](), tiny_tokenizer()), save_to=sys.argv[1])
+runner = t.trainer(devices=2, strategy=FrozenDDPStrategy(process_group_backend="gloo"))
+source = t.data()
+runner.fit(module, source)
+runner.test(module, source, verbose=False)
+if runner.is_global_zero:
+    steered = module.outcomes[1]
+    print("MARGIN", steered.margin.value, steered.accuracy_mean.value)
+"""
+
+
+def test_two_processes_find_what_one_finds(fitted, tmp_path):
+    """Five fit and five test pairs on two ranks: the sampler repeats one pair, which must drop."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    path = tmp_path / "two.safetensors"
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", RANK_SCRIPT, str(path)],
+            env={
+                **os.environ,
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(port),
+                "WORLD_SIZE": "2",
+                "NODE_RANK": "0",
+                "LOCAL_RANK": str(rank),
+                "RANK": str(rank),
+                "OMP_NUM_THREADS": "1",
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    outputs = [rank.communicate(timeout=200) for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], outputs[0][1][-2000:]
+    module, source = fitted
+    two = SteeringVector.load(path)
+    assert two.card["data"]["pairs_fitted"] == 5
+    cosine = torch.cosine_similarity(two.directions[1], module.vector.directions[1], dim=0)
+    assert float(cosine) >= 1 - 1e-6
+    assert two.coefficient == pytest.approx(module.vector.coefficient, rel=1e-3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer().test(module, source, verbose=False)
+    printed = next(line for line in outputs[0][0].splitlines() if line.startswith("MARGIN"))
+    margin, accuracy = map(float, printed.split()[1:])
+    assert margin == pytest.approx(module.outcomes[1].margin.value, abs=1e-5)
+    assert accuracy == module.outcomes[1].accuracy_mean.value
