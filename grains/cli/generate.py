@@ -1,0 +1,84 @@
+"""`grains generate`: answer prompts, unsteered and steered."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+
+from grains.cli.answers import show_answers
+from grains.cli.arguments import Parser
+from grains.errors import GrainsError
+
+_BATCH = 8  # prompts answered together; more are answered in turn, so that the first come soon
+
+
+def run(command: str, argv: Sequence[str]) -> None:
+    """Run `grains generate`."""
+    parser = Parser(
+        prog=f"grains {command}",
+        description="Answer prompts, unsteered and steered side by side, greedily.",
+    )
+    parser.add_argument("model", help="a catalog name, a hub id, a folder or a GGUF file")
+    parser.add_argument("vector", help="a file that `grains fit` wrote")
+    parser.add_argument("prompts", nargs="+", metavar="prompt", help="a prompt; - reads one a line")
+    parser.add_argument(
+        "--coefficient",
+        metavar="C",
+        type=float,
+        action="append",
+        help="strength instead of the vector's own; may be given several times",
+    )
+    parser.add_argument("--max-new-tokens", metavar="N", type=int, default=64, help="64")
+    parser.add_argument(
+        "--template", help="qa, plain, chat, or a text with {prompt}; the model's own if not given"
+    )
+    parser.add_argument(
+        "--dtype", help="float32, bfloat16, ...; what suits the device if not given"
+    )
+    parser.add_argument(
+        "--no-strict", action="store_true", help="allow a vector that was made for another model"
+    )
+    args = parser.parse_intermixed_args(argv)
+    if args.max_new_tokens < 1:
+        raise GrainsError(f"--max-new-tokens is {args.max_new_tokens}; wanted 1 or more")
+
+    from grains.artifact import SteeringVector
+    from grains.models import SteerableModel
+
+    vector = SteeringVector.load(args.vector)
+    model = SteerableModel.load(args.model, dtype=args.dtype)
+    strengths = args.coefficient or [vector.coefficient]
+
+    def steered(strength: float) -> AbstractContextManager[None]:
+        return vector.applied_to(model, strength, strict=not args.no_strict)
+
+    for strength in strengths:
+        steered(strength)  # refuses what does not fit, before any prompt is answered
+    options = {"template": args.template, "max_new_tokens": args.max_new_tokens}
+    for prompts in _batches(args.prompts):
+        answers = {"unsteered": model.generate(prompts, **options)}
+        for strength in strengths:
+            with steered(strength):
+                answers[f"steered {strength:+.4g}"] = model.generate(prompts, **options)
+        for i, prompt in enumerate(prompts):
+            show_answers(prompt, {name: said[i] for name, said in answers.items()})
+
+
+def _batches(given: Sequence[str]) -> Iterator[list[str]]:
+    batch = []
+    for prompt in _prompts(given):
+        batch.append(prompt)
+        if len(batch) == _BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _prompts(given: Sequence[str]) -> Iterator[str]:
+    for prompt in given:
+        if prompt == "-":
+            yield from filter(None, map(str.strip, sys.stdin))
+        else:
+            yield prompt
