@@ -1,0 +1,1 @@
+"""Measurements, each a command that prints its table and writes it beside the README."""
