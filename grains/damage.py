@@ -7,13 +7,14 @@ the unsteered accuracy lies below chance.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from grains.errors import GrainsError
 from grains.metrics import MeanKL, TokenPerplexity
@@ -74,10 +75,16 @@ class NeutralText:
         model: the model; no steering may be applied while this is made.
         texts: some thousand tokens in all are enough for a mean KL within a few percent.
         token_budget: positions in one forward pass.
+        quiet: without a progress bar.
     """
 
     def __init__(
-        self, model: SteerableModel, texts: Sequence[str], *, token_budget: int = 2048
+        self,
+        model: SteerableModel,
+        texts: Sequence[str],
+        *,
+        token_budget: int = 2048,
+        quiet: bool = False,
     ) -> None:
         if not texts:
             raise GrainsError("there are no neutral texts; wanted one or more")
@@ -89,19 +96,24 @@ class NeutralText:
         self._batches = [model.encoder.encode_texts(batch, 0.25, model.device) for batch in batches]
         # Half precision halves the memory of tokens x vocabulary; both sides are rounded alike,
         # so that the unsteered model is at distance 0 from itself exactly.
-        self._unsteered = [self._predict(batch) for batch in self._batches]
+        self._quiet = quiet
+        self._unsteered = [self._predict(batch) for batch in self._bar("Unsteered neutral text")]
         self.perplexity = self._perplexity(self._unsteered)
 
     def damage(self) -> Damage:
         """Return the damage of whatever steering is applied now."""
         divergence, perplexity = MeanKL(), TokenPerplexity()
-        for batch, before in zip(self._batches, self._unsteered, strict=True):
+        bar = self._bar("Steered neutral text")
+        for batch, before in zip(bar, self._unsteered, strict=True):
             after = self._predict(batch)
             if not after.isfinite().all():
                 return Damage(math.inf, math.inf)
             divergence.update(before, after)
             perplexity.update(_log_probs(after, _targets(batch)))
         return Damage(float(divergence.compute()), float(perplexity.compute()) / self.perplexity)
+
+    def _bar(self, what: str) -> Iterable[Encoded]:
+        return tqdm(self._batches, desc=what, leave=False, delay=2, disable=self._quiet)
 
     def _predict(self, batch: Encoded) -> Tensor:
         # [tokens, vocab]: the logits that score each real answer token.

@@ -47,8 +47,7 @@ def main(path: str | Path = "out/cheerfulness.safetensors") -> None:
     )
     trainer.fit(steering, data)
     assert steering.vector is not None
-    gap = steering.vector.card["data"]["completeness_gap"]["median"]
-    print(f"attribution: median completeness gap {gap:.1%}; {since(started)}")
+    print(since(started))
     print("\n2. Test on the other 60, beside controls that do the same damage")
     trainer.test(steering, data, verbose=False)
     gains = [f"{each.name} {each.margin.change.mean:+.3f}" for each in steering.outcomes[1:]]

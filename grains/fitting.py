@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.distributed as dist
@@ -26,25 +29,61 @@ class RowStore:
     """The rows of all pairs seen so far: one a pair, layer and side, and nothing else."""
 
     def __init__(self) -> None:
-        self._index: list[int] = []
+        self._pairs: list[tuple[int, str]] = []
         self._parts: list[Rows] = []
 
-    def add(self, index: Sequence[int], rows: Rows) -> None:
-        """Keep a batch, whose pairs have these indices in the data."""
-        self._index += index
+    def add(self, batch: PairBatch, rows: Rows) -> None:
+        """Keep a batch; its indices say where its pairs stand in the data."""
+        names = [pair.id or pair.prompt[:40] for pair in batch.pairs]
+        self._pairs += zip(batch.index.tolist(), names, strict=True)
         self._parts.append(rows)
 
-    def gathered(self) -> Rows:
-        """Return the rows of all processes in data order, each pair once."""
-        held = (self._index, self._parts)
+    def gathered(self) -> tuple[list[str], Rows]:
+        """Return the pairs' names and rows, of all processes, in data order, each pair once."""
+        held = (self._pairs, self._parts)
         everyone = [held]
         if dist.is_available() and dist.is_initialized():
             everyone = [held] * dist.get_world_size()
             dist.all_gather_object(everyone, held)
-        index = [pair for indices, _ in everyone for pair in indices]
+        pairs = [pair for those, _ in everyone for pair in those]
         rows = Rows.cat([part for _, parts in everyone for part in parts])
-        first = {pair: row for row, pair in reversed(list(enumerate(index)))}
-        return rows.take([first[pair] for pair in sorted(first)])
+        first = {index: row for row, (index, _) in reversed(list(enumerate(pairs)))}
+        order = [first[index] for index in sorted(first)]
+        return [pairs[row][1] for row in order], rows.take(order)
+
+
+@dataclass(frozen=True)
+class Gap:
+    """How far the credits of a fit's attributions are from adding up to the score.
+
+    Args:
+        median: of the pairs' completeness gaps.
+        worst: the largest.
+        worst_pair: whose it is.
+        over: the pairs above `LIMIT`, whose credits are not to be trusted.
+    """
+
+    median: float
+    worst: float
+    worst_pair: str
+    over: tuple[str, ...]
+
+    LIMIT: ClassVar[float] = 0.05
+
+    @classmethod
+    def of(cls, names: Sequence[str], gaps: Float[Tensor, " pairs"]) -> Gap | None:
+        """Return the summary, or None where the attributor promises no completeness."""
+        known = {n: g for n, g in zip(names, gaps.tolist(), strict=True) if not math.isnan(g)}
+        if not known:
+            return None
+        worst = max(known, key=lambda name: known[name])
+        over = tuple(name for name, gap in known.items() if gap > cls.LIMIT)
+        return cls(statistics.median(known.values()), known[worst], worst, over)
+
+    def __str__(self) -> str:
+        shown = ", ".join(self.over[:5]) + (", ..." if len(self.over) > 5 else "")
+        over = f"; over {self.LIMIT:.0%}: {len(self.over)} pairs ({shown})" if self.over else ""
+        return f"median {self.median:.1%}, worst {self.worst:.1%} ({self.worst_pair}){over}"
 
 
 @dataclass(frozen=True)
@@ -106,29 +145,29 @@ class Fit:
         self.all_arms = [*arms, *control_arms(controls, arms[0])]
         self.layers = sorted({layer for layers in layer_sets for layer in layers})
         self.found: dict[str, Found] = {}
-        self.gap: dict[str, float] = {}
+        self.gap: Gap | None = None
         self.pairs = 0
         self._stores = {arm.name: RowStore() for arm in self.all_arms}
 
     def add(self, batch: PairBatch) -> None:
         """Turn each pair of a batch into one row a layer, for every arm."""
-        memo, index = Memo(), batch.index.tolist()
+        memo = Memo()
         for arm in self.all_arms:
             # Arms that differ in their finder alone read the same rows.
             rows = memo.get(
                 arm.source,
                 functools.partial(arm.source.rows, self.model, batch.pairs, self.layers, memo),
             )
-            self._stores[arm.name].add(index, rows)
+            self._stores[arm.name].add(batch, rows)
 
     def find(self, *, quiet: bool = False) -> None:
         """Find the directions from the rows of all processes, and let the rows go."""
         for arm in tqdm(self.all_arms, desc="Directions", disable=quiet, leave=False):
-            rows = self._stores.pop(arm.name).gathered()
+            names, rows = self._stores.pop(arm.name).gathered()
             self.found[arm.name] = find_directions(rows, arm.finder)
             if arm is self.arms[0]:
-                self.pairs = len(rows.gap)
-                self.gap = _gap_summary(rows.gap)
+                self.pairs = len(names)
+                self.gap = Gap.of(names, rows.gap)
         if "random_direction" in self.controls:
             norms = self.found[self.arms[0].name].norms
             self.found["random_direction"] = random_directions(norms, self.model.width, self.seed)
@@ -166,17 +205,6 @@ def as_vector(
         positions=positions,
         card={"model": model.name, "fingerprint": model.fingerprint},
     )
-
-
-def _gap_summary(gap: Float[Tensor, " pairs"]) -> dict[str, float]:
-    known = gap[~gap.isnan()]
-    if not len(known):
-        return {}
-    return {
-        "median": float(known.median()),
-        "worst": float(known.max()),
-        "over_5_percent": float((known > 0.05).float().mean()),
-    }
 
 
 def random_directions(norms: Mapping[int, float], width: int, seed: int) -> Found:

@@ -224,6 +224,8 @@ class SteeringModule(SteeredModule):
 
     def _lay_out(self) -> None:
         self._fit.find(quiet=self.quiet)
+        if self._fit.gap is not None:
+            self.print(f"completeness gap of the attribution: {self._fit.gap}")
         for name, layers in self._fit.unstable().items():
             if layers:
                 self.print(

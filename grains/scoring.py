@@ -31,10 +31,10 @@ def score_pairs(
     with torch.no_grad():
         for side in ("chosen", "rejected"):
             encoded = model.encode(pairs, side)
-            total = model.answer_log_prob(encoded, reduction="sum").double()
-            columns.append((total, total / encoded.answer_mask.sum(1)))
+            total = model.answer_log_prob(encoded, reduction="sum").cpu().double()
+            columns.append((total, total / encoded.answer_mask.sum(1).cpu()))
     (chosen, chosen_mean), (rejected, rejected_mean) = columns
-    return torch.stack([chosen, rejected, chosen_mean, rejected_mean], dim=1).cpu()
+    return torch.stack([chosen, rejected, chosen_mean, rejected_mean], dim=1)
 
 
 class PairScores(Metric):

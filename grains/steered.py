@@ -171,7 +171,7 @@ class SteeredModule(L.LightningModule):
     @cached_property
     def neutral(self) -> NeutralText:
         """The unsteered model on the packaged neutral text, computed once."""
-        return NeutralText(self.model, neutral_texts())
+        return NeutralText(self.model, neutral_texts(), quiet=self.quiet)
 
     @property
     def quiet(self) -> bool:

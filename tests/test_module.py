@@ -144,6 +144,24 @@ def test_validate_scores_a_given_vector(fitted, tiny):
     assert runner.logged_metrics["val/steered/margin"] == pytest.approx(best.margin, abs=1e-6)
 
 
+def test_pairs_whose_credits_do_not_add_up_are_counted_and_named(fitted, tiny, capsys):
+    module, _ = fitted
+    gap = module.vector.card["data"]["completeness_gap"]
+    assert 0 <= gap["median"] <= gap["worst"] and gap["worst_pair"] in {f"p{i}" for i in range(14)}
+    coarse = steering(
+        tiny(),
+        attributor={"name": "integrated_gradients", "steps": 1, "tolerance": None},
+        coefficient=0.01,
+    )
+    trainer().fit(coarse, data())
+    over = coarse.vector.card["data"]["completeness_gap"]["over"]
+    assert over and set(over) <= {f"p{i}" for i in range(14)}
+    assert f"over 5%: {len(over)} pairs ({over[0]}" in capsys.readouterr().out
+    without = steering(tiny(), attributor="occlusion", coefficient=0.01)
+    trainer().fit(without, data())
+    assert without.vector.card["data"]["completeness_gap"] is None
+
+
 def test_same_seed_same_vector_and_the_memory_of_pairs_is_one_row_a_layer(tiny):
     vectors = []
     for _ in range(2):
