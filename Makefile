@@ -29,10 +29,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## fit, test and show steering on a small real model
 	$(BIN)/python -m grains.demo out/cheerfulness.safetensors
 
-test: lint types pytest  ## all checks but the slow tests
+test: lint types pytest  ## all checks
 
-test-all: lint types $(STAMP)  ## all checks
-	OMP_NUM_THREADS=2 $(BIN)/python -m pytest
+test-all: test  ## all checks, as `make test`
 
 lint: $(STAMP)
 	$(BIN)/ruff check
@@ -42,7 +41,7 @@ types: $(STAMP)
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 pytest: $(STAMP)
-	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m 'not slow'
+	OMP_NUM_THREADS=2 $(BIN)/python -m pytest
 
 clean:  ## remove what these commands made
 	rm -rf $(VENV) out .pytest_cache .ruff_cache .hypothesis

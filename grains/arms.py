@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from grains.attributors import ATTRIBUTORS, RandomAttributor
+from grains.attributors import ATTRIBUTORS
 from grains.directions import DIRECTION_FINDERS, DirectionFinder, MeanDifference
 from grains.errors import GrainsError, did_you_mean
-from grains.maskers import MASKERS, RandomMasker
+from grains.maskers import MASKERS, Shuffled
 from grains.sources import SOURCES, Answers, DirectionSource, Masked
 
 FITTED_CONTROLS = ("random_masks", "caa")
@@ -43,7 +43,9 @@ def main_arms(
                 f"the {kind} is {given!r}, but source {SOURCES.name_of(built)!r} uses none; "
                 f"wanted no {kind}, or source 'masked'"
             )
-    changes: dict[str, Any] = {"reduction": reduction} if "reduction" in fields else {}
+    changes: dict[str, Any] = {}
+    if "reduction" in fields and not _says(source, "reduction"):
+        changes["reduction"] = reduction
     if attributor is not None:
         changes["attributor"] = ATTRIBUTORS.build(attributor)
     maskers = masker if isinstance(masker, list) else [masker]
@@ -61,23 +63,28 @@ def main_arms(
     return [Arm(name=name, source=s, finder=finder) for name, s in zip(names, sources, strict=True)]
 
 
-def control_arms(controls: Sequence[str] | None, main: Arm) -> list[Arm]:
-    """Return the controls that are fitted, without the random direction, which needs no pairs.
+def control_arms(controls: Sequence[str], arms: Sequence[Arm], seed: int) -> list[Arm]:
+    """Return the controls that are fitted; the random direction needs no pairs.
 
-    Raises:
-        GrainsError: for an unknown control, and for random masks where nothing is masked.
+    Every arm has random masks of its own: as many positions as its masker picks, but others.
     """
-    arms = []
-    for name in controls_of(controls, main):
-        if name == "random_masks":
-            assert isinstance(main.source, Masked)
-            masker = RandomMasker(k=getattr(main.source.masker, "k", RandomMasker().k))
-            # Its positions owe nothing to the scores, so the scores may cost nothing either.
-            source = dataclasses.replace(main.source, attributor=RandomAttributor(), masker=masker)
-            arms.append(Arm(name=name, source=source, finder=main.finder))
-        elif name == "caa":
-            arms.append(Arm(name=name, source=Answers(), finder=MeanDifference()))
-    return arms
+    found = []
+    if "random_masks" in controls:
+        for arm in arms:
+            assert isinstance(arm.source, Masked)
+            masker = Shuffled(masker=arm.source.masker, seed=seed)
+            source = dataclasses.replace(arm.source, masker=masker)
+            found.append(
+                Arm(name=control_of("random_masks", arm.name), source=source, finder=arm.finder)
+            )
+    if "caa" in controls:
+        found.append(Arm(name="caa", source=Answers(), finder=MeanDifference()))
+    return found
+
+
+def control_of(control: str, arm: str) -> str:
+    """Return under what name an arm's control is fitted."""
+    return f"{control} of {arm}" if control == "random_masks" else control
 
 
 def controls_of(controls: Sequence[str] | None, main: Arm) -> list[str]:
@@ -87,6 +94,8 @@ def controls_of(controls: Sequence[str] | None, main: Arm) -> list[str]:
     if controls is None:
         senseless = {"random_masks"} if not masks else set()
         return [name for name in CONTROLS if name not in senseless | ({"caa"} if is_caa else set())]
+    if isinstance(controls, str):
+        raise GrainsError(f"controls is {controls!r}; wanted a list, such as [{controls!r}]")
     for name in controls:
         if name not in CONTROLS:
             raise GrainsError(f"no control is named {name!r}; {did_you_mean(name, CONTROLS)}")
@@ -95,6 +104,13 @@ def controls_of(controls: Sequence[str] | None, main: Arm) -> list[str]:
                 "control 'random_masks' needs source 'masked'; wanted another control"
             )
     return list(controls)
+
+
+def _says(source: Any, setting: str) -> bool:
+    """Whether a user has said something of a setting: an object says something of all."""
+    if isinstance(source, Mapping):
+        return setting in {**source, **source.get("init_args", {})}
+    return isinstance(source, DirectionSource)
 
 
 def _masker_name(source: Any) -> str:

@@ -29,6 +29,7 @@ from grains.vector_parts import (
     checked_layer,
     checked_number,
     checked_positions,
+    fingerprint_of,
     named_injector,
     refuse_unsummable,
 )
@@ -121,7 +122,7 @@ class SteeringVector:
         Raises:
             GrainsError: for another model, at once and not when the context is entered.
         """
-        cards.check_model(self.card, self.layers, self.width, model.fingerprint, strict=strict)
+        cards.check_model(self.card, self.layers, self.width, fingerprint_of(model), strict=strict)
         strengths = self.strengths(coefficient)
         edits = {
             layer: self._edit(layer, strengths[layer]) for layer in self.layers if strengths[layer]

@@ -83,6 +83,13 @@ def combined(terms: Sequence[tuple[float, float, Card]]) -> Card:
     return {**shared, **_made_now(), "parents": parents}
 
 
+def splits_of(card: Card) -> list[Card]:
+    """Return the records of all splits that went into a vector, those of its parents included."""
+    split = card.get("data", {}).get("split")
+    parents = [found for parent in card.get("parents", []) for found in splits_of(parent["card"])]
+    return ([split] if split else []) + parents
+
+
 def check_card(card: Any) -> Card:
     """Return a card as JSON will give it back.
 

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from grains.artifact import SteeringVector
 from grains.damage import Budget, Damage, DamageCurve, NeutralText
 from grains.errors import GrainsError
-from grains.layers import show_layers
+from grains.layers import parse_layers, show_layers
 
 FRACTIONS = (0.25, 0.5, 0.75, 1.0)
 """What `coefficient="auto"` tries: these shares of the largest coefficient within the budget."""
@@ -60,9 +60,9 @@ class Cell:
         }
 
 
-def curve_of(vector: SteeringVector, text: NeutralText) -> DamageCurve:
-    """Return the damage of a vector as a function of its coefficient."""
-    return DamageCurve(text, lambda coefficient: vector.applied_to(text.model, coefficient))
+def curve_of(vector: SteeringVector, text: NeutralText, *, sign: float = 1.0) -> DamageCurve:
+    """Return the damage of a vector as a function of its coefficient times `sign`."""
+    return DamageCurve(text, lambda size: vector.applied_to(text.model, sign * size))
 
 
 def lay_out(
@@ -117,6 +117,31 @@ def choose(cells: Sequence[Cell], budget: Budget, *, force: bool = False) -> Cel
             f"coefficient {least.vector.coefficient:g} does damage over the budget: KL "
             f"{least.damage.kl:.3f} of {budget.max_kl:g} nats, perplexity ratio "
             f"{least.damage.perplexity_ratio:.3f} of {budget.max_perplexity_ratio:g}; wanted a "
-            "smaller coefficient, 'auto', a larger budget, or force=True"
+            "smaller coefficient, 'auto', a larger budget, or force"
         )
     return max(allowed, key=lambda cell: -math.inf if math.isnan(cell.gain) else cell.gain)
+
+
+def parse_coefficients(given: Any) -> list[float] | None:
+    """Return the coefficients to try, or None for `"auto"`.
+
+    Raises:
+        GrainsError: for anything but numbers, a list of them, or `"auto"`.
+    """
+    if given == "auto":
+        return None
+    values = given if isinstance(given, list) else [given]
+    for value in values:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not math.isfinite(value):
+            raise GrainsError(f"coefficient is {value!r}; wanted a finite number or 'auto'")
+    if not values:
+        raise GrainsError("the list of coefficients is empty; wanted one or more, or 'auto'")
+    return [float(value) for value in values]
+
+
+def parse_layer_sets(given: Any, n_blocks: int) -> list[tuple[int, ...]]:
+    """Return the sets of layers to try: a list of texts is several, anything else is one."""
+    if isinstance(given, list) and given and all(isinstance(item, str) for item in given):
+        return [parse_layers(item, n_blocks) for item in given]
+    return [parse_layers(given, n_blocks)]

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from numbers import Real
 from typing import NamedTuple
 
 import torch
@@ -50,12 +51,14 @@ class Budget:
 
     def __post_init__(self) -> None:
         """Refuse a budget that nothing fits."""
-        if not self.max_kl > 0:
-            raise GrainsError(f"max_kl is {self.max_kl}; wanted more than 0 nats a token")
-        if not self.max_perplexity_ratio > 1:
-            raise GrainsError(
-                f"max_perplexity_ratio is {self.max_perplexity_ratio}; wanted more than 1"
-            )
+        for name, least, wanted in (
+            ("max_kl", 0, "more than 0 nats a token"),
+            ("max_perplexity_ratio", 1, "more than 1"),
+        ):
+            given = getattr(self, name)
+            number = isinstance(given, Real) and not isinstance(given, bool)
+            if not (number and float(given) > least):
+                raise GrainsError(f"{name} is {given!r}; wanted {wanted}")
 
     def spent(self, damage: Damage) -> float:
         """Return the larger of the two shares of the budget that are used up; 1 is all of it."""
@@ -108,7 +111,7 @@ class NeutralText:
             after = self._predict(batch)
             if not after.isfinite().all():
                 return Damage(math.inf, math.inf)
-            divergence.update(before, after)
+            divergence.update(before.to(after.device), after)
             perplexity.update(_log_probs(after, _targets(batch)))
         return Damage(float(divergence.compute()), float(perplexity.compute()) / self.perplexity)
 
@@ -117,10 +120,13 @@ class NeutralText:
 
     def _predict(self, batch: Encoded) -> Tensor:
         # [tokens, vocab]: the logits that score each real answer token.
+        batch = batch.to(self.model.device)  # which may have moved since
         width = batch.input_ids.shape[1] - batch.prompt_length
         with torch.no_grad():
             logits = self.model.logits(batch, keep=width + 1)[:, -width - 1 : -1]
-        return logits[batch.answer_mask[:, batch.prompt_length :]].half()
+        scored = logits[batch.answer_mask[:, batch.prompt_length :].to(logits.device)].half()
+        # Tokens that a model rules out, by -1e9 or -inf, are no sign that it is broken.
+        return scored.clamp(min=torch.finfo(scored.dtype).min)
 
     def _perplexity(self, predictions: Sequence[Tensor]) -> float:
         perplexity = TokenPerplexity()
@@ -134,6 +140,7 @@ def _targets(batch: Encoded) -> Tensor:
 
 
 def _log_probs(logits: Tensor, targets: Tensor) -> Tensor:
+    targets = targets.to(logits.device)
     return -torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
 
 

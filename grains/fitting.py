@@ -73,12 +73,12 @@ class Gap:
     @classmethod
     def of(cls, names: Sequence[str], gaps: Float[Tensor, " pairs"]) -> Gap | None:
         """Return the summary, or None where the attributor promises no completeness."""
-        known = {n: g for n, g in zip(names, gaps.tolist(), strict=True) if not math.isnan(g)}
+        known = [(g, n) for n, g in zip(names, gaps.tolist(), strict=True) if not math.isnan(g)]
         if not known:
             return None
-        worst = max(known, key=lambda name: known[name])
-        over = tuple(name for name, gap in known.items() if gap > cls.LIMIT)
-        return cls(statistics.median(known.values()), known[worst], worst, over)
+        worst, whose = max(known)
+        over = tuple(name for gap, name in known if gap > cls.LIMIT)
+        return cls(statistics.median(gap for gap, _ in known), worst, whose, over)
 
     def __str__(self) -> str:
         shown = ", ".join(self.over[:5]) + (", ..." if len(self.over) > 5 else "")
@@ -142,7 +142,7 @@ class Fit:
         self.injector = injector
         self.positions: Positions = positions
         self.controls, self.seed = controls, seed
-        self.all_arms = [*arms, *control_arms(controls, arms[0])]
+        self.all_arms = [*arms, *control_arms(controls, arms, seed)]
         self.layers = sorted({layer for layers in layer_sets for layer in layers})
         self.found: dict[str, Found] = {}
         self.gap: Gap | None = None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from numbers import Integral
 
 from grains.errors import GrainsError
 
@@ -14,7 +15,7 @@ def parse_layers(spec: str | int | Sequence[int], n_blocks: int) -> tuple[int, .
 
     Args:
         spec: `"8-19"`, `"3,5,8-10"`, a number, a list of numbers, `"all"`, or `"middle"`: the
-            blocks from 27 % to 65 % of the depth, where steering moves most for its damage.
+            blocks from 27 % to 67 % of the depth, where steering moves most for its damage.
         n_blocks: how many there are.
 
     Raises:
@@ -25,23 +26,27 @@ def parse_layers(spec: str | int | Sequence[int], n_blocks: int) -> tuple[int, .
     >>> parse_layers("middle", 30)
     (8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19)
     """
-    if spec == "all":
+    if isinstance(spec, str) and spec == "all":
         return tuple(range(n_blocks))
-    if spec == "middle":
+    if isinstance(spec, str) and spec == "middle":
         first = math.floor(0.27 * n_blocks)
         return tuple(range(first, max(first + 1, math.floor(0.67 * n_blocks))))
+    refusal = GrainsError(
+        f"layers is {spec!r}; wanted such as '8-19', '3,5,8-10', 'middle' or 'all'"
+    )
     if isinstance(spec, str):
         layers: list[int] = []
         for part in spec.split(","):
             found = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
             if not found:
-                raise GrainsError(
-                    f"layers is {spec!r}; wanted such as '8-19', '3,5,8-10', 'middle' or 'all'"
-                )
+                raise refusal
             first, last = int(found[1]), int(found[2] or found[1])
             layers += range(first, last + 1)
     else:
-        layers = [spec] if isinstance(spec, int) else list(spec)
+        given = list(spec) if isinstance(spec, Iterable) else [spec]
+        if any(isinstance(layer, bool) or not isinstance(layer, Integral) for layer in given):
+            raise refusal
+        layers = [int(layer) for layer in given]
     outside = [layer for layer in layers if not 0 <= layer < n_blocks]
     if outside:
         raise GrainsError(

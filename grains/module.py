@@ -6,24 +6,29 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from grains import card as cards
-from grains.arms import controls_of, main_arms
+from grains.arms import control_of, controls_of, main_arms
 from grains.artifact import SteeringVector
 from grains.attributors import Attributor
-from grains.choice import Cell, choose, curve_of, lay_out
+from grains.choice import (
+    Cell,
+    choose,
+    curve_of,
+    lay_out,
+    parse_coefficients,
+    parse_layer_sets,
+)
 from grains.damage import Budget
 from grains.data import PairBatch, SteeringDataModule
 from grains.directions import DIRECTION_FINDERS, DirectionFinder
 from grains.errors import GrainsError
 from grains.fitting import Fit
 from grains.injectors import INJECTORS, Injector
-from grains.layers import parse_layers, show_layers
+from grains.layers import show_layers
 from grains.maskers import Masker
 from grains.models import SteerableModel
 from grains.scoring import UNSTEERED, Panel, accuracy, margin
-from grains.sources import DirectionSource, describe_source
+from grains.sources import DirectionSource, Masked, describe_source
 from grains.steered import SteeredModule
 from grains.storage import refuse_existing
 from grains.tables import show_choice
@@ -97,6 +102,8 @@ class SteeringModule(SteeredModule):
         main = main_arms(source, attributor, masker, direction_finder, reduction)
         # Small files first: a mistake in one should not cost the loading of a model.
         given = SteeringVector.load(vector) if isinstance(vector, (str, Path)) else vector
+        if isinstance(lm, SteerableModel) and dtype is not None:
+            raise GrainsError(f"dtype is {dtype!r}, but the model is loaded; wanted one of the two")
         model = lm if isinstance(lm, SteerableModel) else SteerableModel.load(lm, dtype=dtype)
         super().__init__(
             model,
@@ -109,8 +116,8 @@ class SteeringModule(SteeredModule):
         self.arms = main
         self.injector = INJECTORS.build(injector)
         self.budget = Budget(max_kl=max_kl, max_perplexity_ratio=max_perplexity_ratio)
-        self.coefficients = _coefficients(coefficient)
-        self.layer_sets = _layer_sets(layers, len(model.blocks))
+        self.coefficients = parse_coefficients(coefficient)
+        self.layer_sets = parse_layer_sets(layers, len(model.blocks))
         self.positions: Positions = positions
         self.reduction: Reduction = reduction
         self.force, self.overwrite = force, overwrite
@@ -120,10 +127,16 @@ class SteeringModule(SteeredModule):
         self.save_hyperparameters(self.settings())
 
     def settings(self) -> dict[str, Any]:
-        """Return what decides the result, as JSON: the settings of every component."""
+        """Return the arguments that make this module again, but for the model, as JSON."""
+        sources = [describe_source(arm.source) for arm in self.arms]
+        parts: dict[str, Any] = {}
+        if isinstance(self.arms[0].source, Masked):
+            parts["masker"] = [source.pop("masker") for source in sources]
+            parts["attributor"] = sources[0].pop("attributor")
         return cards.plain(
             {
-                "sources": {arm.name: describe_source(arm.source) for arm in self.arms},
+                "source": sources[0],
+                **parts,
                 "direction_finder": DIRECTION_FINDERS.spec(self.arms[0].finder),
                 "injector": INJECTORS.spec(self.injector),
                 "layers": [show_layers(layers) for layers in self.layer_sets],
@@ -131,7 +144,10 @@ class SteeringModule(SteeredModule):
                 "positions": self.positions,
                 "controls": self.controls,
                 "reduction": self.reduction,
-                "budget": self.budget,
+                "max_kl": self.budget.max_kl,
+                "max_perplexity_ratio": self.budget.max_perplexity_ratio,
+                "force": self.force,
+                "max_new_tokens": self.max_new_tokens,
                 "seed": self.seed,
             },
             "settings",
@@ -143,7 +159,12 @@ class SteeringModule(SteeredModule):
         """Nothing is trained."""
 
     def on_fit_start(self) -> None:
-        """Forget an earlier fit."""
+        """Forget an earlier fit, and see that one pass over all pairs is what will be made."""
+        if self.trainer.val_check_interval not in (1, 1.0):
+            raise GrainsError(
+                f"val_check_interval is {self.trainer.val_check_interval}; wanted 1.0, since the "
+                "choice comes after all pairs"
+            )
         self.vector, self.rivals, self.cells = None, {}, []
         self._fit = Fit(
             self.model,
@@ -160,7 +181,8 @@ class SteeringModule(SteeredModule):
         self._fit.add(batch)
 
     def on_train_epoch_end(self) -> None:
-        """Without validation pairs there is nothing to choose by: one cell must do."""
+        """End the fit; without validation pairs there is nothing to choose by: one cell must do."""
+        self.trainer.should_stop = True  # a second pass would bring the same rows
         if self.vector is not None:
             return
         self._lay_out()
@@ -246,42 +268,28 @@ class SteeringModule(SteeredModule):
             self.print(f"no cell raises the margin; the best one changes it by {best.gain:+.3f}")
         datamodule = getattr(self.trainer, "datamodule", None)
         certificates = self._fit.found[best.name].certificates
+        settings = self.settings()
+        del settings["max_new_tokens"]  # of answers, not of the vector
         card = cards.new_card(
             model=self.model.name,
             fingerprint=self.model.fingerprint,
             data=(datamodule.describe() if isinstance(datamodule, SteeringDataModule) else {})
             | {"pairs_fitted": self._fit.pairs, "completeness_gap": self._fit.gap},
-            components=self.settings() | {"chosen": best.name},
+            components=settings | {"chosen": best.name},
             seeds={"seed": self.seed},
             certificates={layer: certificates[layer] for layer in best.vector.layers},
             validation=[cell.row() for cell in self.cells],
         )
         self.vector = dataclasses.replace(best.vector, card=card)
         self.cells[self.cells.index(best)] = best.with_vector(self.vector)
-        self.rivals = {name: self._fit.vector(name, best.vector.layers) for name in self.controls}
+        self.rivals = {
+            name: self._fit.vector(control_of(name, best.name), best.vector.layers)
+            for name in self.controls
+        }
 
     def on_fit_end(self) -> None:
         """Write the vector, once."""
+        vector = self._need_vector()
         if self.save_to is not None and self.trainer.is_global_zero:
-            assert self.vector is not None
-            self.vector.save(self.save_to, overwrite=self.overwrite)
+            vector.save(self.save_to, overwrite=self.overwrite)
             self.print(f"wrote {self.save_to}")
-
-
-def _coefficients(given: float | str | list[float]) -> list[float] | None:
-    if given == "auto":
-        return None
-    values = given if isinstance(given, list) else [given]
-    for value in values:
-        if isinstance(value, (bool, str)) or not torch.isfinite(torch.tensor(float(value))):
-            raise GrainsError(f"coefficient is {value!r}; wanted a finite number or 'auto'")
-    if not values:
-        raise GrainsError("the list of coefficients is empty; wanted one or more, or 'auto'")
-    return [float(value) for value in values]
-
-
-def _layer_sets(given: str | int | list[str] | list[int], n_blocks: int) -> list[tuple[int, ...]]:
-    """Return the sets to try: a list of texts is several sets, anything else is one."""
-    if isinstance(given, list) and given and all(isinstance(item, str) for item in given):
-        return [parse_layers(item, n_blocks) for item in given]
-    return [parse_layers(given, n_blocks)]  # type: ignore[arg-type]

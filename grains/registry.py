@@ -55,13 +55,12 @@ def _readable_points(group: str) -> Iterator[entrypoints.EntryPoint]:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One row of the table of components: either `summary` and `fields`, or `error`."""
+    """One row of the table of components: either `summary` or `error`."""
 
     kind: str
     name: str
     origin: str
     summary: str = ""
-    fields: str = ""
     error: str = ""
 
 
@@ -129,13 +128,13 @@ class Registry(Generic[T]):
             settings: the component's fields.
 
         Raises:
-            GrainsError: for an unknown name, an unknown setting, or a value of the wrong type.
+            GrainsError: for an unknown name, an unknown setting, or a value of the wrong type, be
+                it a component's own.
         """
         if isinstance(spec, self.base):
-            if not settings:
-                return spec
             known = {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec) if f.init}  # type: ignore[arg-type]
-            return self._construct(type(spec), {**known, **settings})
+            self._check(type(spec), {**known, **settings})
+            return dataclasses.replace(spec, **settings) if settings else spec  # type: ignore[type-var]
         if isinstance(spec, Mapping):
             given = dict(spec)
             if "class_path" in given:
@@ -154,9 +153,9 @@ class Registry(Generic[T]):
             )
         return self._construct(self._by_path(spec) if "." in spec else self.get(spec), settings)
 
-    def name_of(self, component: T) -> str:
+    def name_of(self, component: T | type[T]) -> str:
         """Return the name under which a component's class is filed, or its dotted path."""
-        cls = type(component)
+        cls = component if isinstance(component, type) else type(component)
         for name, filed in self._ours.items():
             if filed is cls:
                 return name
@@ -226,9 +225,13 @@ class Registry(Generic[T]):
         return cls
 
     def _construct(self, cls: type[T], settings: Mapping[str, Any]) -> T:
+        self._check(cls, settings)
+        return cls(**settings)
+
+    def _check(self, cls: type[T], settings: Mapping[str, Any]) -> None:
         hints = typing.get_type_hints(cls)
         fields = {field.name: field for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
-        name = self._name_of_class(cls)
+        name = self.name_of(cls)
         for key, value in settings.items():
             if key not in fields:
                 raise GrainsError(
@@ -247,35 +250,15 @@ class Registry(Generic[T]):
         ]
         if lacking:
             raise GrainsError(f"{self.kind} {name!r} lacks {lacking[0]!r}; wanted {lacking[0]}=...")
-        return cls(**settings)
-
-    def _name_of_class(self, cls: type[T]) -> str:
-        return next((name for name, filed in self._ours.items() if filed is cls), cls.__name__)
 
     def _entry(self, name: str, cls: type[T], origin: str) -> Entry:
-        fields = [
-            field.name
-            if field.default is dataclasses.MISSING
-            else f"{field.name}={field.default!r}"
-            for field in dataclasses.fields(cls)  # type: ignore[arg-type]
-        ]
         summary = (inspect.getdoc(cls) or "").partition("\n\n")[0].replace("\n", " ")
-        return Entry(
-            kind=self.kind, name=name, origin=origin, summary=summary, fields=", ".join(fields)
-        )
+        return Entry(kind=self.kind, name=name, origin=origin, summary=summary)
 
 
 def _origin(point: entrypoints.EntryPoint) -> str:
     distro = point.distro
     return f"{distro.name} {distro.version}" if distro else point.module_name
-
-
-def _shown(field: dataclasses.Field[Any]) -> str:
-    if field.default_factory is not dataclasses.MISSING:
-        return f"{field.name}={field.default_factory()!r}"
-    if field.default is dataclasses.MISSING:
-        return field.name
-    return f"{field.name}={field.default!r}"
 
 
 def _readable(hint: Any) -> str:

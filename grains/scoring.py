@@ -148,10 +148,8 @@ class Outcome:
 
         def shift(of: str, reduction: Reduction) -> Shift:
             sides = [_sides(scores, reduction) for scores in (before, after)]
-            values = [
-                (chosen > rejected).double() if of == "accuracy" else chosen - rejected
-                for chosen, rejected in sides
-            ]
+            metric = PreferenceAccuracy() if of == "accuracy" else Margin()
+            values = [metric.of_pairs(chosen, rejected) for chosen, rejected in sides]
             return Shift(float(values[1].mean()), paired_bootstrap(*values, seed=seed))
 
         return cls(
@@ -169,5 +167,7 @@ class Outcome:
         for key in ("accuracy_mean", "accuracy_sum", "margin"):
             shift: Shift = getattr(self, key)
             flat[key] = shift.value
+            if self.name == UNSTEERED:
+                continue  # the change against itself says nothing
             flat |= {f"{key}_change_{part}": x for part, x in shift.change._asdict().items()}
         return flat

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import warnings
 from functools import cached_property
 from typing import Any
@@ -13,9 +14,10 @@ from lightning.pytorch.trainer.states import TrainerFn
 from tqdm.auto import tqdm
 
 from grains.artifact import SteeringVector
+from grains.card import splits_of
 from grains.choice import curve_of
 from grains.damage import NO_DAMAGE, Damage, NeutralText
-from grains.data import PairBatch
+from grains.data import PairBatch, SteeringDataModule, short_question
 from grains.data.neutral import neutral_texts
 from grains.errors import GrainsError
 from grains.fitting import as_vector, random_directions
@@ -62,14 +64,34 @@ class SteeredModule(L.LightningModule):
         self.rivals: dict[str, SteeringVector] = {}
         self.outcomes: list[Outcome] = []
         self._panel: Panel
+        self._disjoint = False
         self._tested: dict[str, tuple[SteeringVector, Damage]] = {}
 
     def setup(self, stage: str) -> None:
         """Put the model where the trainer computes; a checkpoint is read only after this."""
         self.model.to(self.device)
         warnings.filterwarnings("ignore", ".*configure_optimizers` returned `None`")  # as meant
+        warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated")  # Lightning's own matter
 
     # --- test: unsteered, steered, controls -----------------------------------------------------
+
+    def on_test_start(self) -> None:
+        """Refuse pairs that the fit or the choice has seen, and fewer than two."""
+        vector, data = self._need_vector(), getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, SteeringDataModule):
+            return
+        if len(data.split.test) < 2:
+            raise GrainsError("the test part is 1 pair; wanted 2 or more, for an interval")
+        splits = [split for split in splits_of(vector.card) if "seen" in split]
+        self._disjoint = bool(splits)
+        for split in splits:
+            seen = [pair for pair in data.split.test if short_question(pair) in split["seen"]]
+            if seen:
+                sizes = ", ".join(f"{name}={count}" for name, count in split["sizes"].items())
+                raise GrainsError(
+                    f"{len(seen)} of the {len(data.split.test)} test pairs were fitted or chosen "
+                    f"on; wanted the split of the vector: seed={split['seed']}, {sizes}"
+                )
 
     def on_test_epoch_start(self) -> None:
         """Bring every control to the damage of the steering."""
@@ -80,11 +102,16 @@ class SteeredModule(L.LightningModule):
         for name, rival in tqdm(
             rivals, desc="Controls at equal damage", disable=self.quiet, leave=False
         ):
-            curve, equal = curve_of(rival, self.neutral), 0.0
+            # Steering away from a behaviour is compared with controls that lead away from it too.
+            sign, equal = math.copysign(1.0, vector.coefficient), 0.0
+            curve = curve_of(rival, self.neutral, sign=sign)
             if damage.kl > 0:
                 equal = curve.solve(lambda of_rival: of_rival.kl / damage.kl)
-            rival = dataclasses.replace(rival, coefficient=equal)
-            self._tested[name] = (rival, curve.at(equal))
+            reached = curve.at(equal)
+            if reached.kl < 0.9 * damage.kl:
+                self.print(f"control {name!r} does less damage: KL {reached.kl:.4f}, not equal")
+            rival = dataclasses.replace(rival, coefficient=sign * equal)
+            self._tested[name] = (rival, reached)
         self._panel = Panel(
             self.model, {name: tested for name, (tested, _) in self._tested.items()}
         )
@@ -114,18 +141,23 @@ class SteeredModule(L.LightningModule):
             numbers = {f"test/{outcome.name}/{key}": x for key, x in outcome.numbers().items()}
             self.log_dict(numbers, rank_zero_only=True)
         if not self.quiet:
-            show_outcomes(self.outcomes, len(scores[UNSTEERED]))
+            show_outcomes(self.outcomes, len(scores[UNSTEERED]), disjoint=self._disjoint)
 
     def _rivals(self, vector: SteeringVector) -> dict[str, SteeringVector]:
-        if "random_direction" in self.controls and "random_direction" not in self.rivals:
+        if "random_direction" in self.controls:
             drawn = random_directions(vector.norms, self.model.width, self.seed)
             self.rivals["random_direction"] = as_vector(
                 self.model, drawn, vector.layers, vector.injector, vector.positions
             )
+        fitting = {
+            name: rival
+            for name, rival in self.rivals.items()
+            if rival.layers == vector.layers and rival.injector == vector.injector
+        }
         for name in self.controls:
-            if name not in self.rivals:
+            if name not in fitting:
                 self.print(f"control {name!r} is left out: it is fitted together with the vector")
-        return {name: self.rivals[name] for name in self.controls if name in self.rivals}
+        return {name: fitting[name] for name in self.controls if name in fitting}
 
     # --- predict: before and after --------------------------------------------------------------
 
@@ -162,6 +194,8 @@ class SteeredModule(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take them out again."""
+        if "steering" not in checkpoint:
+            raise GrainsError("the checkpoint holds no steering; wanted one of a SteeringModule")
         self.rivals = {
             name: SteeringVector.from_record(json.loads(saved["record"]), saved["tensors"])
             for name, saved in checkpoint["steering"].items()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -13,6 +13,9 @@ from grains.damage import Budget
 from grains.layers import show_layers
 from grains.scoring import UNSTEERED, Outcome
 
+# No frame and one blank between columns: all numbers fit into 80 columns, also of a pipe.
+_PLAIN: dict[str, Any] = {"box": None, "header_style": "underline", "padding": (0, 1, 0, 0)}
+
 
 def show_choice(cells: Sequence[Cell], chosen: Cell, unsteered: float, budget: Budget) -> None:
     """Print the grid with its choice."""
@@ -20,7 +23,7 @@ def show_choice(cells: Sequence[Cell], chosen: Cell, unsteered: float, budget: B
         title="Validation pairs",
         caption=f"margin unsteered {unsteered:+.3f} nats a token; budget: KL {budget.max_kl:g}, "
         f"perplexity ratio {budget.max_perplexity_ratio:g}; c is the coefficient",
-        box=box.SIMPLE,
+        **_PLAIN,
     )
     for heading in ("", "arm", "layers"):
         table.add_column(heading, overflow="fold")
@@ -42,16 +45,25 @@ def show_choice(cells: Sequence[Cell], chosen: Cell, unsteered: float, budget: B
     Console().print(table)
 
 
-def show_outcomes(outcomes: Sequence[Outcome], pairs: int) -> None:
-    """Print unsteered, steered and controls side by side."""
+def show_outcomes(outcomes: Sequence[Outcome], pairs: int, *, disjoint: bool) -> None:
+    """Print unsteered, steered and controls side by side.
+
+    `disjoint` says that neither the fit nor the choice has seen the pairs; else it is not known.
+    """
     table = Table(
-        title=f"Test: {pairs} pairs that neither the fit nor the choice saw",
+        title=f"Test: {pairs} pairs "
+        + (
+            "that neither the fit nor the choice saw"
+            if disjoint
+            else "(whether the fit or the choice saw them is not known)"
+        ),
         caption="change of the margin (nats a token) with its 95 % paired-bootstrap interval; "
-        "damage on neutral text; controls are brought to the KL of the steering",
-        box=box.SIMPLE,
+        "KL and ppl (perplexity over the unsteered) on neutral text; controls are brought to the "
+        "KL of the steering",
+        **_PLAIN,
     )
     table.add_column("", no_wrap=True)
-    for heading in ("accuracy", "margin", "change of margin", "p", "KL", "ppl ratio"):
+    for heading in ("accuracy", "margin", "change of margin", "p", "KL", "ppl"):
         table.add_column(heading, justify="right", no_wrap=True)
     for outcome in outcomes:
         change = outcome.margin.change
@@ -61,8 +73,8 @@ def show_outcomes(outcomes: Sequence[Outcome], pairs: int) -> None:
             f"{outcome.accuracy_mean.value:.3f}",
             f"{outcome.margin.value:+.3f}",
             "" if unsteered else f"{change.mean:+.3f} [{change.low:+.3f}, {change.high:+.3f}]",
-            "" if unsteered else f"{change.p_value:.2g}",
-            f"{outcome.damage.kl:.4f}",
+            "" if unsteered else "<.001" if change.p_value < 0.001 else f"{change.p_value:.3f}",
+            f"{outcome.damage.kl:.3f}",
             f"{outcome.damage.perplexity_ratio:.3f}",
         )
     Console().print(table)

@@ -27,13 +27,14 @@ Words that mean several things elsewhere and one thing here:
 from __future__ import annotations
 
 import dataclasses
+import typing
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from grains.errors import GrainsError
+from grains.errors import GrainsError, did_you_mean
 
 Scope = Literal["prompt", "sequence"]
 """What is attributed: the shared prompt under the contrast, or each whole sequence by itself."""
@@ -51,6 +52,23 @@ Reduction = Literal["mean", "sum"]
 Side = Literal["chosen", "rejected"]
 
 
+def checked_choice(value: Any, choices: Any, name: str) -> Any:
+    """Return a value that is one of a `Literal`'s.
+
+    Args:
+        value: what was given.
+        choices: the `Literal`, such as `Scope`.
+        name: what to call the setting in a message.
+
+    Raises:
+        GrainsError: if it is none of them.
+    """
+    options = typing.get_args(choices)
+    if value not in options:
+        raise GrainsError(f"{name} is {value!r}; {did_you_mean(str(value), options)}")
+    return value
+
+
 @dataclass(frozen=True, kw_only=True)
 class ContrastivePair:
     r"""One prompt with the answer that is wanted and the one that is not.
@@ -60,7 +78,7 @@ class ContrastivePair:
     may be credited and masked, never the template around it.
 
     Raises:
-        GrainsError: if an answer is empty or both are equal.
+        GrainsError: if an answer is empty, both are equal, or what should be text is not.
     """
 
     prompt: str
@@ -72,6 +90,10 @@ class ContrastivePair:
 
     def __post_init__(self) -> None:
         """Refuse a pair that has no contrast."""
+        for field in ("id", "prompt", "template"):
+            if not isinstance(given := getattr(self, field), str):
+                name = f"pair {self.id!r}" if self.id else "a pair"
+                raise GrainsError(f"{name}: the {field} is {given!r}; wanted text")
         name = f"pair {self.id!r}" if self.id else f"the pair with prompt {self.prompt[:40]!r}"
         for side in ("chosen", "rejected"):
             answer = getattr(self, side)

@@ -125,3 +125,18 @@ def refuse_unsummable(injector: Injector) -> None:
             f"vectors of the injector {name!r} have no sum, since it does not displace by "
             f"coefficient * norm * direction; wanted {' or '.join(_SUMMABLE)}"
         )
+
+
+def fingerprint_of(model: Any) -> Mapping[str, Any]:
+    """Return the fingerprint of a model that can be steered.
+
+    Raises:
+        GrainsError: for anything else, such as the transformers model itself.
+    """
+    found = getattr(model, "fingerprint", None)
+    if not isinstance(found, Mapping):
+        raise GrainsError(
+            f"the model is a {type(model).__name__}; wanted a SteerableModel, as "
+            "SteerableModel.load((model, tokenizer)) makes one"
+        )
+    return found

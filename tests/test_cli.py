@@ -133,8 +133,8 @@ def test_fit_writes_the_vector_and_nothing_else(place, tmp_path, capsys):
     vector = SteeringVector.load(out)
     assert vector.layers == [1, 2]
     assert vector.coefficient == 0.05
-    assert vector.card["components"]["sources"]["steered"]["attributor"]["steps"] == 3
-    assert vector.card["components"]["sources"]["steered"]["attributor"]["tolerance"] is None
+    assert vector.card["components"]["attributor"]["steps"] == 3
+    assert vector.card["components"]["attributor"]["tolerance"] is None
 
 
 def test_settings_reach_the_components(place, tmp_path):
@@ -143,7 +143,7 @@ def test_settings_reach_the_components(place, tmp_path):
     code = main(["fit", *place.options(), *options, "--model.injector=additive", "--out", str(out)])
     assert code == 0
     settings = SteeringVector.load(out).card["components"]
-    assert settings["sources"]["steered"]["name"] == "gradient"
+    assert settings["source"]["name"] == "gradient"
     assert settings["direction_finder"] == {"name": "mean_difference"}
     assert settings["injector"] == {"name": "additive"}
 
@@ -360,7 +360,11 @@ def test_values_keep_their_types():
         ("--model.coefficient=much", ["'much'", "auto"]),
         ("--model.seed=x", ["--model.seed", "given x; wanted int"]),
         ("--model.controls={a: 1}", ["--model.controls: given {'a': 1}; wanted one of list[str]"]),
-        ("--model.positions=some", ["--model.positions: given some; wanted Literal['all', "]),
+        ("--model.positions=some", ["--model.positions: given some; there are: all, generated, "]),
+        ("--model.reduction=meen", ["--model.reduction: given meen; did you mean 'mean'?"]),
+        ("--model.max_kl=nan", ["--model.max_kl: given nan; wanted a number"]),
+        ("--model.max_kl=.nan", ["max_kl is nan; wanted more than 0"]),
+        ("--seed_everything=5", ["there is no option --seed_everything"]),
         ("--model.vektor=x", ["--model.vektor", "did you mean --model.vector?"]),
         ("--model.foo.bar=x", ["--model.foo.bar"]),
         ("--model.lm=/no/such/folder", ["/no/such/folder"]),
@@ -574,3 +578,24 @@ def test_a_mistake_is_exit_code_2():
     assert done.stdout == ""
     assert done.stderr.startswith("grains: error: ")
     assert done.stderr.count("\n") == 1
+
+
+def write_csv(path, columns=("prompt", "chosen", "rejected")):
+    rows = [[f"What is {i}?", f"It is {i} and blue", "Nobody knows it"] for i in range(12)]
+    lines = [",".join(row[: len(columns)]) for row in [list(columns), *rows]]
+    path.write_text("\n".join(lines) + "\n")
+    return str(path)
+
+
+def test_a_file_of_pairs_stays_a_name_where_jsonargparse_would_read_it_in(
+    place, tmp_path, refuses, capsys
+):
+    """A CSV file is valid YAML, so its content once stood where its name should."""
+    own = write_csv(tmp_path / "own.csv")
+    assert place.fit(tmp_path / "v.safetensors", **{"data.dataset": own}) == 0
+    record = SteeringVector.load(tmp_path / "v.safetensors").card["data"]["dataset"]
+    assert record["name"] == "file" and record["settings"]["path"] == own
+    capsys.readouterr()
+    short = write_csv(tmp_path / "short.csv", ("prompt", "chosen"))
+    said = refuses("fit", *place.options(**{"data.dataset": short}), "--out", tmp_path / "w")
+    assert "short.csv, line 2: no field 'rejected'" in said

@@ -11,7 +11,8 @@ import torch
 from grains.damage import NO_DAMAGE, Budget, Damage, DamageCurve, NeutralText
 from grains.errors import GrainsError
 from grains.hooks import editing
-from tests.tiny import WIDTH
+from grains.models import SteerableModel
+from tests.tiny import TINY, WIDTH, tiny_tokenizer
 
 TEXTS = [
     "What happens if you swallow a seed? Nothing much happens: it passes through you.",
@@ -116,6 +117,37 @@ def test_a_broken_model_has_infinite_damage_and_is_no_error(tiny):
     assert Budget().spent(Damage(math.nan, 1.0)) == math.inf
 
 
+class Spoilt(torch.nn.Module):
+    """A head that gives the first words of the vocabulary one logit, whatever comes in."""
+
+    def __init__(self, head, value):
+        super().__init__()
+        self.head, self.value = head, value
+
+    def forward(self, hidden):
+        logits = self.head(hidden)
+        return torch.cat([torch.full_like(logits[..., :4], self.value), logits[..., 4:]], dim=-1)
+
+
+@pytest.mark.parametrize("value", [-1e9, torch.finfo(torch.float32).min, -math.inf])
+def test_words_that_a_model_rules_out_are_no_damage(value):
+    model = SteerableModel(TINY["llama"](), tiny_tokenizer())
+    model.lm.lm_head = Spoilt(model.lm.lm_head, value)
+    text = NeutralText(model, TEXTS)
+    assert text.damage() == NO_DAMAGE
+    with push(model, 0.5):
+        some = text.damage()
+    assert 0 < some.kl < math.inf and math.isfinite(some.perplexity_ratio)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_logits_that_are_no_numbers_are_infinite_damage(value):
+    model = SteerableModel(TINY["llama"](), tiny_tokenizer())
+    text = NeutralText(model, TEXTS)
+    model.lm.lm_head = Spoilt(model.lm.lm_head, value)
+    assert text.damage() == (math.inf, math.inf)
+
+
 def test_no_text_is_refused(tiny):
     with pytest.raises(GrainsError, match="no neutral texts; wanted one or more"):
         NeutralText(tiny(), [])
@@ -133,13 +165,13 @@ def test_a_budget_is_spent_by_the_larger_share():
     assert budget.spent(Damage(0.1, 1.3)) > 1
 
 
-@pytest.mark.parametrize("settings", [{"max_kl": 0.0}, {"max_kl": math.nan}, {"max_kl": -1.0}])
-def test_a_budget_of_no_divergence_is_refused(settings):
+@pytest.mark.parametrize("kl", [0.0, math.nan, -1.0, "0.1", None, True, [0.1]])
+def test_a_budget_of_no_divergence_is_refused(kl):
     with pytest.raises(GrainsError, match="wanted more than 0 nats a token"):
-        Budget(**settings)
+        Budget(max_kl=kl)
 
 
-@pytest.mark.parametrize("ratio", [1.0, 0.9, math.nan])
+@pytest.mark.parametrize("ratio", [1.0, 0.9, math.nan, "1.1", None])
 def test_a_budget_of_no_perplexity_is_refused(ratio):
     with pytest.raises(GrainsError, match="wanted more than 1"):
         Budget(max_perplexity_ratio=ratio)

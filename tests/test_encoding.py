@@ -56,6 +56,14 @@ def refused(encoder, *pairs, match, side="chosen"):
     assert "\n" not in str(caught.value)
 
 
+def test_an_image_is_refused_and_not_left_out():
+    encoder = Encoder(PLAIN)
+    for side in ("chosen", None):
+        words = r"^pair 'b': it has an image; this model reads text alone$"
+        refused(encoder, pair(id="a"), pair(id="b", image="b.png"), match=words, side=side)
+    assert encoder.encode([pair(id="b")], "chosen").names == ("b",)
+
+
 # --- layout --------------------------------------------------------------------------------------
 
 
@@ -90,6 +98,15 @@ def test_rows_are_taken_and_may_repeat():
     assert taken.names == ("b", "a", "b") and taken.prompt_length == encoded.prompt_length
     for name in ("input_ids", "attention_mask", "content"):
         assert torch.equal(getattr(taken, name), getattr(encoded, name)[[1, 0, 1]])
+
+
+def test_a_batch_moves_as_a_whole():
+    encoded = Encoder(PLAIN).encode([pair(), pair("Sky?")], "chosen")
+    moved = encoded.to("meta")
+    for name in ("input_ids", "attention_mask", "content", "answer_mask", "position_ids"):
+        assert getattr(moved, name).device.type == "meta"
+        assert getattr(encoded, name).device.type == "cpu"
+    assert (moved.names, moved.prompt_length) == (encoded.names, encoded.prompt_length)
 
 
 def test_prompts_alone_are_the_prompts_of_either_side():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +22,9 @@ from grains.layers import parse_layers, show_layers
         (0, (0,)),
         ([9, 2, 2], (2, 9)),
         ((29,), (29,)),
+        (range(3, 5), (3, 4)),
+        (np.array([3, 4]), (3, 4)),
+        (np.int64(3), (3,)),
         ("5,5-6", (5, 6)),
         ("all", tuple(range(30))),
         ("middle", tuple(range(8, 20))),
@@ -40,6 +44,13 @@ def test_the_middle_is_never_empty_and_inside(n_blocks):
 def test_what_is_no_list_of_layers_is_refused(spec):
     with pytest.raises(GrainsError, match="wanted such as '8-19', '3,5,8-10', 'middle' or 'all'"):
         parse_layers(spec, 30)
+
+
+@pytest.mark.parametrize("spec", [1.5, None, True, [["0"]], [1.0], [1, True], ["0"], {"a": 1}])
+def test_what_is_no_whole_number_is_refused(spec):
+    with pytest.raises(GrainsError, match="wanted such as '8-19', '3,5,8-10'") as caught:
+        parse_layers(spec, 30)
+    assert str(caught.value).startswith(f"layers is {spec!r}; ")
 
 
 @pytest.mark.parametrize(("spec", "first"), [(30, 30), ("8-30", 30), ([-1], -1), ("40-41", 40)])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from grains.errors import GrainsError
-from grains.maskers import MASKERS, Masker, RandomMasker, Threshold, TopFraction, TopK
+from grains.maskers import MASKERS, Masker, RandomMasker, Shuffled, Threshold, TopFraction, TopK
 from grains.types import Selection
 
 every = pytest.mark.parametrize("name", MASKERS.names())
@@ -195,3 +195,20 @@ def test_random_follows_its_seed_and_nothing_else() -> None:
 def test_refuses_settings_that_select_nothing(name: str, setting: dict, message: str) -> None:
     with pytest.raises(GrainsError, match=message):
         MASKERS.build(name, **setting)
+
+
+@pytest.mark.parametrize("masker", [TopK(k=2), TopFraction(fraction=0.4)])
+def test_shuffled_keeps_the_counts_and_not_the_places(masker):
+    scores = torch.randn(20, 12, generator=torch.Generator().manual_seed(0))
+    allowed = torch.ones_like(scores, dtype=torch.bool)
+    allowed[:, :3] = False
+    kept, moved = masker.select(scores, allowed), Shuffled(masker=masker).select(scores, allowed)
+    for before, after in zip(kept, moved, strict=True):
+        assert torch.equal(before.sum(1), after.sum(1))
+        assert not (after & ~allowed).any()
+    assert not (moved.positive & moved.negative).any()
+    assert not torch.equal(kept.positive, moved.positive)
+    again = Shuffled(masker=masker).select(scores[4:5], allowed[4:5])
+    assert torch.equal(again.positive[0], moved.positive[4])  # the batch does not matter
+    other = Shuffled(masker=masker, seed=1).select(scores, allowed)
+    assert not torch.equal(other.positive, moved.positive)

@@ -10,6 +10,7 @@ import torch
 from grains.errors import GrainsError
 from grains.hooks import editing
 from grains.models import SteerableModel
+from grains.models.fingerprint import weights_hash
 from grains.types import ContrastivePair
 from tests.tiny import LAYERS, TINY, VOCABULARY, WIDTH, builder, tiny_tokenizer
 
@@ -202,6 +203,26 @@ def test_options_reach_transformers(tiny):
     assert tiny().generate("Sky?", template="qa") != tiny().generate("Sky?", template="chat")
 
 
+@pytest.mark.parametrize(
+    ("prompts", "options", "words"),
+    [
+        ([], {}, "there are no prompts; wanted one or more"),
+        ("Sky?", {"max_new_tokens": 0}, "max_new_tokens is 0; wanted 1 or more"),
+        ("Sky?", {"num_return_sequences": 2, "do_sample": True}, "give the prompt 2 times"),
+    ],
+)
+def test_what_cannot_be_answered_is_refused(tiny, prompts, options, words):
+    with pytest.raises(GrainsError, match=words):
+        tiny().generate(prompts, **options)
+
+
+def test_several_answers_are_had_by_asking_several_times(tiny):
+    torch.manual_seed(0)
+    settings = {"max_new_tokens": 4, "do_sample": True, "temperature": 3.0}
+    answers = tiny().generate(["Sky?"] * 3, num_return_sequences=1, **settings)
+    assert len(answers) == len(set(answers)) == 3
+
+
 # --- who it is -----------------------------------------------------------------------------------
 
 
@@ -218,7 +239,8 @@ def test_a_model_is_frozen_and_knows_its_shape(model):
 def test_a_fingerprint_tells_models_and_not_dtypes(tiny, name):
     print_of = {other: tiny(other).fingerprint for other in TINY}
     assert [other for other in TINY if print_of[other] == print_of[name]] == [name]
-    assert tiny(name, torch.float64).fingerprint == print_of[name]
+    for dtype in (torch.float64, torch.bfloat16):
+        assert tiny(name, dtype).fingerprint == print_of[name]
     assert print_of[name]["width"] == WIDTH and print_of[name]["n_blocks"] == LAYERS
 
 
@@ -231,6 +253,44 @@ def test_a_fingerprint_tells_other_weights(tiny, which):
     with torch.no_grad():
         other.get_parameter(which)[3] += 0.5
     assert SteerableModel(other, tiny_tokenizer()).fingerprint != tiny().fingerprint
+
+
+def test_a_fingerprint_tells_every_matrix_of_every_block(tiny):
+    model = SteerableModel(TINY["llama"](), tiny_tokenizer())
+    prints = {tiny().fingerprint["weights"]}
+    matrices = [weights for weights in model.blocks.parameters() if weights.ndim == 2]
+    for weights in matrices:  # a little of everything, as a merged adapter changes it
+        before = weights.detach().clone()
+        with torch.no_grad():
+            weights += 0.01 * torch.ones(len(weights), 1) @ weights[:1]
+        prints.add(SteerableModel(model.lm, tiny_tokenizer()).fingerprint["weights"])
+        weights.data.copy_(before)
+    assert len(prints) == 1 + len(matrices) == 1 + 7 * LAYERS
+    assert SteerableModel(model.lm, tiny_tokenizer()).fingerprint == tiny().fingerprint
+
+
+def test_a_hash_takes_names_shapes_and_what_is_not_floating_point():
+    vector = torch.arange(12)
+    known = weights_hash([("a", vector)])
+    assert weights_hash([("a", vector.clone())]) == known
+    others = [("b", vector), ("a", vector.view(3, 4)), ("a", vector.float()), ("a", vector + 256)]
+    for other in others:
+        assert weights_hash([other]) != known
+    assert weights_hash([("a", vector), ("b", vector)]) != known
+    # Integers by their bytes: bfloat16 would round both to 256.
+    assert weights_hash([("a", vector[:1] + 256)]) != weights_hash([("a", vector[:1] + 257)])
+    floats = torch.tensor([256.0, 1.0]), torch.tensor([256.5, 1.0])
+    assert weights_hash([("a", floats[0])]) == weights_hash([("a", floats[1])])
+
+
+def test_blocks_without_a_vector_are_hashed():
+    def named(seed):
+        torch.manual_seed(seed)
+        blocks = torch.nn.ModuleList(torch.nn.Linear(4, 4, bias=False) for _ in range(2))
+        return list(blocks.named_parameters())
+
+    assert weights_hash(named(0)) == weights_hash(named(0)) != weights_hash(named(1))
+    assert weights_hash(named(0)[:1]) != weights_hash(named(0))
 
 
 def test_a_family_without_a_row_is_loaded_by_the_path_of_its_blocks():

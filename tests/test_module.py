@@ -82,7 +82,7 @@ def test_fit_chooses_within_the_budget_and_says_how(fitted):
     card = vector.card
     assert card["data"]["split"]["sizes"]["fit"] == 5 and card["data"]["pairs_fitted"] == 5
     assert len(card["validation"]) == 4 and set(card["certificates"]) == {"1"}
-    assert card["components"]["sources"]["steered"]["attributor"]["steps"] == 4
+    assert card["components"]["attributor"]["steps"] == 4
     json.dumps(card, allow_nan=False)
 
 
@@ -125,6 +125,84 @@ def test_test_puts_controls_of_equal_damage_beside(fitted):
         assert by_name[name].damage.kl <= kl
     logged = runner.logged_metrics
     assert logged["test/steered/margin"] == pytest.approx(by_name["steered"].margin.value)
+
+
+def test_steering_away_is_compared_with_controls_that_lead_away_too(fitted):
+    module, source = fitted
+    module.vector = -module.vector
+    trainer().test(module, source, verbose=False)
+    coefficients = {outcome.name: outcome.coefficient for outcome in module.outcomes}
+    for name in ("random_direction", "random_masks", "caa"):
+        vector, _ = module._tested[name]
+        push = vector.directions[1] * coefficients[name]
+        original = module.rivals[name].directions[1]
+        assert float(push @ original) < 0
+
+
+def test_controls_of_other_layers_are_left_out(fitted, tiny, capsys):
+    module, source = fitted
+    other = steering(tiny(), layers="2", coefficient=0.01)
+    trainer().fit(other, source)
+    module.vector = other.vector
+    trainer().test(module, source, verbose=False)
+    assert [o.name for o in module.outcomes] == ["unsteered", "steered", "random_direction"]
+    assert "control 'caa' is left out" in capsys.readouterr().out
+
+
+def test_pairs_that_the_fit_has_seen_are_no_test(fitted, tiny):
+    module, source = fitted
+    with pytest.raises(GrainsError, match="of the 5 test pairs were fitted or chosen on"):
+        trainer().test(module, data(seed=1), verbose=False)
+    both = module.vector + module.vector  # a sum has seen what its parents saw
+    with pytest.raises(GrainsError, match="wanted the split of the vector: seed=0, fit=5, val=4"):
+        trainer().test(steering(tiny(), vector=both), data(seed=1), verbose=False)
+    trainer().test(module, source, verbose=False)  # the same split is disjoint
+
+
+def test_one_test_pair_has_no_interval(fitted):
+    module, _ = fitted
+    with pytest.raises(GrainsError, match="the test part is 1 pair; wanted 2 or more"):
+        trainer().test(module, data(test=1), verbose=False)
+
+
+def test_one_pass_is_a_fit_whatever_the_trainer_says(tiny):
+    module = steering(tiny())
+    runner = trainer()
+    runner.fit_loop.max_epochs = 5
+    runner.fit(module, data())
+    assert module.vector is not None and runner.current_epoch == 1
+    with pytest.raises(GrainsError, match="val_check_interval"):
+        trainer(val_check_interval=0.5).fit(steering(tiny()), data())
+    with pytest.raises(GrainsError, match="there is no steering vector"):
+        trainer(limit_train_batches=0).fit(steering(tiny()), data())
+
+
+def test_what_is_said_of_the_source_comes_before_what_is_said_in_general(tiny):
+    spoken = steering(tiny(), source={"name": "masked", "reduction": "sum"})
+    assert spoken.arms[0].source.reduction == "sum" and spoken.reduction == "mean"
+    silent = steering(tiny(), source="masked", reduction="sum")
+    assert silent.arms[0].source.reduction == "sum"
+
+
+def test_random_masks_pick_as_many_and_follow_the_seed(tiny):
+    module = steering(tiny(), masker={"name": "top_fraction", "fraction": 0.5}, seed=7)
+    trainer().fit(module, data())
+    (control,) = [arm for arm in module._fit.all_arms if arm.name.startswith("random_masks")]
+    assert control.source.masker.masker == module.arms[0].source.masker
+    assert control.source.masker.seed == 7
+    assert control.source.attributor == module.arms[0].source.attributor
+
+
+@pytest.mark.filterwarnings("ignore:The state dict in .* contains no parameters")
+def test_settings_make_the_module_again(tiny, tmp_path, fitted):
+    module, source = fitted
+    again = SteeringModule(tiny(), **module.settings())
+    assert again.settings() == module.settings()
+    runner = trainer()
+    runner.test(module, source, verbose=False)
+    runner.save_checkpoint(tmp_path / "c.ckpt", weights_only=True)
+    loaded = SteeringModule.load_from_checkpoint(tmp_path / "c.ckpt", lm=tiny())
+    assert loaded.settings() == module.settings() and loaded.vector == module.vector
 
 
 def test_predict_answers_before_and_after(fitted):

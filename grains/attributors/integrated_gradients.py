@@ -15,6 +15,8 @@ from grains.attributors.quadrature import RULES
 from grains.errors import GrainsError, did_you_mean
 from grains.types import Attribution, ScoreFn
 
+HALF_PRECISION_GAP = 0.05
+
 
 @final
 @ATTRIBUTORS.register("integrated_gradients")
@@ -35,7 +37,8 @@ class IntegratedGradients(Attributor):
     Args:
         rule: where on the path gradients are taken. `riemann` is the right-hand sum.
         steps: nodes of the first try (for `trapezoid`, intervals: it has one node more).
-        tolerance: the completeness gap that is good enough; None takes `steps` and no more.
+        tolerance: the completeness gap that is good enough; None takes `steps` and no more. In half
+            precision rounding alone makes gaps of some percent, so no less than 5 % is asked of it.
         max_steps: the most steps an example may be refined to.
         token_budget: how many positions one pass may hold, over all its rows.
     """
@@ -90,6 +93,9 @@ class IntegratedGradients(Attributor):
         ends = values(score, along(delta.new_tensor([0, 1])), *grid(todo, 2), per_pass=per_pass)
         change[todo] = ends.view(-1, 2).diff(dim=1)[:, 0].to(dtype)
 
+        tolerance = self.tolerance
+        if tolerance is not None and inputs.dtype in (torch.float16, torch.bfloat16):
+            tolerance = max(tolerance, HALF_PRECISION_GAP)
         (nodes, weights), kept = rule.nodes(steps), 0.0
         while todo.numel():
             nodes, weights = nodes.to(delta), weights.to(delta)
@@ -98,9 +104,9 @@ class IntegratedGradients(Attributor):
             spent[todo] += len(nodes)
             gap[todo] = _gap(scores[todo].sum(dim=1), change[todo])
             steps *= rule.factor
-            if self.tolerance is None or steps > self.max_steps:
+            if tolerance is None or steps > self.max_steps:
                 break
-            todo = todo[gap[todo] > self.tolerance]
+            todo = todo[gap[todo] > tolerance]
             (nodes, weights), kept = rule.refined(steps)
         return Attribution(scores, gap, spent)
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import difflib
 import json
 import logging
 import re
+import sys
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
 import torch
-from jsonargparse import DefaultHelpFormatter
+from jsonargparse import DefaultHelpFormatter, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
@@ -21,7 +23,7 @@ from grains.cli import COMMANDS
 from grains.cli.answers import show_answers
 from grains.cli.settings import COMPONENTS, take_settings, with_settings
 from grains.data.datamodule import SteeringDataModule
-from grains.errors import GrainsError
+from grains.errors import GrainsError, did_you_mean
 from grains.module import SteeringModule
 from grains.storage import refuse_existing, write_atomically
 
@@ -35,6 +37,8 @@ TRAINER = {
     "enable_checkpointing": False,
     "enable_model_summary": False,
     "num_sanity_val_steps": 0,
+    # The trainer's bar is written to stdout, where a pipe wants results alone.
+    "enable_progress_bar": sys.stdout.isatty(),
     "log_every_n_steps": 1,
 }
 
@@ -93,8 +97,6 @@ class SteeringCLI(LightningCLI):
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add what is ours: where the steering comes from, and where results go."""
-        # Every part that draws has a seed of its own; Lightning wants this one to exist.
-        parser.add_argument("--seed_everything", default=False, help=argparse.SUPPRESS)
         if self.command in ("fit", "predict"):
             what, default = {
                 "fit": ("the vector", VECTOR),
@@ -120,6 +122,10 @@ class SteeringCLI(LightningCLI):
         parser.set_defaults(
             {f"trainer.{key}": value for key, value in self.trainer_defaults.items()}
         )
+        for action in parser._actions:
+            # The name of a file of pairs is a name: jsonargparse would read the file in its place.
+            if action.dest.startswith(("model.", "data.")) and hasattr(action, "_enable_path"):
+                action._enable_path = False  # type: ignore[attr-defined]
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, put components' settings in their place, and check what costs nothing to check."""
@@ -147,7 +153,8 @@ class SteeringCLI(LightningCLI):
                 raise GrainsError(f"there is nothing to {self.command}; wanted --vector FILE")
         if self.command == "predict" and config.out:
             refuse_existing(config.out, overwrite=config.overwrite)
-        self.config = config
+        # Every part that draws has a seed of its own: no option, but Lightning asks for this one.
+        self.config = Namespace(**vars(config), seed_everything=False)
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Make the trainer.
@@ -231,6 +238,9 @@ def _in_short(error: Exception, parser: LightningArgumentParser) -> str:
     text = re.sub(
         r"Expected an? (?:typing\.)?(.*?)\. Got value: (.*)", r"given \2; wanted \1", text
     )
+    if choice := re.fullmatch(r"(.*given (.*)); wanted Literal(\[.*\])", text):
+        return f"{choice[1]}; {did_you_mean(choice[2], map(str, ast.literal_eval(choice[3])))}"
+    text = re.sub(r"; wanted float$", "; wanted a number", text)
     if union := re.match(r"(.*?)Does not validate .* Subtypes: \[(.*?)\] Err.*value: (.*)", text):
         return f"{union[1]}given {union[3]}; wanted one of {union[2]}"
     for pattern, option in (

@@ -5,7 +5,7 @@ from grains.data.caa import CAA
 from grains.data.datamodule import SteeringDataModule
 from grains.data.file import PairFile
 from grains.data.neutral import neutral_texts
-from grains.data.splits import Split, split_pairs
+from grains.data.splits import Split, short_question, split_pairs
 from grains.data.starter import Starter
 from grains.data.truthfulqa import TruthfulQA
 
@@ -20,5 +20,6 @@ __all__ = [
     "SteeringDataModule",
     "TruthfulQA",
     "neutral_texts",
+    "short_question",
     "split_pairs",
 ]

@@ -56,6 +56,8 @@ class SteeringDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         check_counts(fit=fit, val=val, test=test)
+        if type(seed) is not int:
+            raise GrainsError(f"seed is {seed!r}; wanted an integer")
         if type(batch_size) is not int or batch_size < 1:
             raise GrainsError(f"batch_size is {batch_size!r}; wanted 1 or more")
         self.dataset = _resolved(dataset, data_dir)

@@ -41,6 +41,8 @@ class Split:
             "seed": self.seed,
             "sizes": {name: len(part) for name, part in parts.items()},
             "left_out": self.left_out,
+            # By these a later test notices a pair that the fit or the choice has seen.
+            "seen": sorted({short_question(pair) for pair in (*self.fit, *self.val)}),
             "ids_sha256": {
                 name: sha256_of(pair.id or pair_sha256(pair) for pair in part)
                 for name, part in parts.items()
@@ -55,6 +57,11 @@ def question_of(pair: ContrastivePair) -> str:
     """
     prompt = " ".join(unicodedata.normalize("NFKC", pair.prompt).casefold().split())
     return sha256_of([prompt, image_sha256(pair.image)])
+
+
+def short_question(pair: ContrastivePair) -> str:
+    """Return the first 12 digits of `question_of`, enough to tell a data set's questions apart."""
+    return question_of(pair)[:12]
 
 
 def check_counts(**counts: int | None) -> None:

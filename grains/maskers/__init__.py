@@ -2,8 +2,9 @@
 
 from grains.maskers.base import MASKERS, Masker
 from grains.maskers.random import RandomMasker
+from grains.maskers.shuffled import Shuffled
 from grains.maskers.threshold import Threshold
 from grains.maskers.top_fraction import TopFraction
 from grains.maskers.top_k import TopK
 
-__all__ = ["MASKERS", "Masker", "RandomMasker", "Threshold", "TopFraction", "TopK"]
+__all__ = ["MASKERS", "Masker", "RandomMasker", "Shuffled", "Threshold", "TopFraction", "TopK"]

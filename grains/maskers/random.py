@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import final
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from grains.errors import GrainsError
@@ -45,13 +45,16 @@ class RandomMasker(Masker):
         positive, negative = torch.zeros_like(allowed), torch.zeros_like(allowed)
         for row, free in enumerate(allowed):
             places = free.nonzero()[:, 0]
-            ranking = scores[row, places].argsort(stable=True).cpu()
-            drawn = places[torch.randperm(len(places), generator=self._generator(ranking))]
+            drawn = places[shuffle(self.seed, scores[row, places]).to(places.device)]
             positive[row, drawn[0::2][: self.k]] = True
             negative[row, drawn[1::2][: self.k]] = True
         return Selection(positive, negative)
 
-    def _generator(self, ranking: Tensor) -> torch.Generator:
-        content = f"{self.seed}:".encode() + ranking.numpy().tobytes()
-        digest = hashlib.blake2b(content, digest_size=8).digest()
-        return torch.Generator().manual_seed(int.from_bytes(digest, "big", signed=True))
+
+def shuffle(seed: int, scores: Float[Tensor, " places"]) -> Int[Tensor, " places"]:
+    """Return a random order of an example's places, which its seed and scores' order decide."""
+    ranking = scores.argsort(stable=True).cpu()
+    content = f"{seed}:".encode() + ranking.numpy().tobytes()
+    digest = hashlib.blake2b(content, digest_size=8).digest()
+    lots = torch.Generator().manual_seed(int.from_bytes(digest, "big", signed=True))
+    return torch.randperm(len(ranking), generator=lots)

@@ -64,6 +64,15 @@ class Encoded:
             names=tuple(self.names[row] for row in rows.tolist()),
         )
 
+    def to(self, device: Any) -> Encoded:
+        """Return the batch on a device."""
+        return replace(
+            self,
+            input_ids=self.input_ids.to(device),
+            attention_mask=self.attention_mask.to(device),
+            content=self.content.to(device),
+        )
+
     def prompts(self) -> Encoded:
         """Return the same batch without its answers."""
         end = self.prompt_length
@@ -123,15 +132,18 @@ class Encoder:
         """Encode the prompts with one side's answers, or the prompts alone if `side` is None.
 
         Raises:
-            GrainsError: for an unknown template, a prompt or an answer without tokens, or a
-                sequence longer than the model takes.
+            GrainsError: for an image, an unknown template, a prompt or an answer without tokens, or
+                a sequence longer than the model takes.
         """
+        names = tuple(pair.id or pair.prompt[:40] for pair in pairs)
+        for name, pair in zip(names, pairs, strict=True):
+            if pair.image is not None:
+                raise GrainsError(f"pair {name!r}: it has an image; this model reads text alone")
         prompts = [self._prompt(pair.prompt, pair.template) for pair in pairs]
         answers = [
             self._answer(prompt, getattr(pair, side), pair.template) if side else []
             for prompt, pair in zip(prompts, pairs, strict=True)
         ]
-        names = tuple(pair.id or pair.prompt[:40] for pair in pairs)
         for name, prompt, answer in zip(names, prompts, answers, strict=True):
             for part, ids in (("prompt", prompt.ids), (f"{side} answer", answer)):
                 if not ids and (side or part == "prompt"):

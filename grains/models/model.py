@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Literal, overload
@@ -15,6 +14,7 @@ from grains.errors import GrainsError
 from grains.hooks import contiguous_head, prompt_ends_at
 from grains.models.encoding import Encoded, Encoder
 from grains.models.families import find_blocks
+from grains.models.fingerprint import weights_hash
 from grains.models.loading import load_pretrained
 from grains.types import ContrastivePair, Reduction, Side
 
@@ -218,10 +218,23 @@ class SteerableModel:
         Args:
             prompts: one prompt or several, which are then answered as one batch.
             template: as in `ContrastivePair`; the chat template, where there is one, if not given.
-            max_new_tokens: the longest answer.
-            options: passed to transformers' `generate`, such as `num_beams` or `do_sample`.
+            max_new_tokens: the longest answer, 1 or more.
+            options: passed to transformers' `generate`, such as `num_beams` or `do_sample`. There
+                is one answer a prompt: for several, give the prompt several times.
+
+        Raises:
+            GrainsError: if there is no prompt, or `max_new_tokens` or `num_return_sequences` is not
+                as said.
         """
         several = [prompts] if isinstance(prompts, str) else list(prompts)
+        if not several:
+            raise GrainsError("there are no prompts; wanted one or more")
+        if max_new_tokens < 1:
+            raise GrainsError(f"max_new_tokens is {max_new_tokens}; wanted 1 or more")
+        if (count := options.get("num_return_sequences") or 1) != 1:
+            raise GrainsError(
+                f"num_return_sequences is {count}; wanted 1: give the prompt {count} times"
+            )
         template = template or self.encoder.default_template()
         pairs = [
             ContrastivePair(prompt=prompt, chosen="yes", rejected="no", template=template)
@@ -247,17 +260,14 @@ class SteerableModel:
     def fingerprint(self) -> dict[str, Any]:
         """What a steering vector must find again: family, blocks, width, and a hash of weights.
 
-        The hash takes the first embeddings and each block's first one-dimensional parameter, in
-        bfloat16, so that the dtype in which a model was loaded does not matter.
+        The hash samples the embeddings and every parameter of every block, as `weights_hash` says.
         """
-        digest = hashlib.sha256()
-        for weights in (self._table.weight[:64], *map(_first_vector, self.blocks)):
-            digest.update(weights.detach().bfloat16().cpu().view(torch.uint8).numpy().tobytes())
+        named = [("embeddings", self._table.weight), *self.blocks.named_parameters()]
         return {
             "model_type": self.lm.config.model_type,
             "n_blocks": len(self.blocks),
             "width": self.width,
-            "weights": digest.hexdigest(),
+            "weights": weights_hash(named),
         }
 
     @property
@@ -280,7 +290,3 @@ class SteerableModel:
         import inspect
 
         return "position_ids" in inspect.signature(self.lm.forward).parameters
-
-
-def _first_vector(block: nn.Module) -> Tensor:
-    return next(weights for weights in block.parameters() if weights.ndim == 1)

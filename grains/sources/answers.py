@@ -30,6 +30,7 @@ class Answers(DirectionSource):
 
     def __post_init__(self) -> None:
         """Refuse the read-out that sees no answer."""
+        super().__post_init__()
         if self.readout == "last_prompt":
             raise GrainsError(
                 "source 'answers': readout is 'last_prompt', where both answers read the same; "

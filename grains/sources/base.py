@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from grains.attributors import ATTRIBUTORS
 from grains.maskers import MASKERS
 from grains.models import SteerableModel
 from grains.registry import Registry
-from grains.types import ContrastivePair
+from grains.types import ContrastivePair, checked_choice
 
 Value = TypeVar("Value")
 
@@ -83,7 +84,8 @@ class Rows:
 class Memo:
     """Results that several sources ask of the same batch, such as one attribution for many masks.
 
-    Keys are frozen components with their settings, so equal work has an equal key.
+    Keys are frozen components with their settings, so equal work has an equal key. A plug-in with a
+    setting that cannot be hashed, such as a list, is computed anew each time.
     """
 
     def __init__(self) -> None:
@@ -91,6 +93,10 @@ class Memo:
 
     def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
         """Return what is known under `key`, making it the first time."""
+        try:
+            hash(key)
+        except TypeError:
+            return make()
         if key not in self._known:
             self._known[key] = make()
         return self._known[key]
@@ -98,7 +104,18 @@ class Memo:
 
 @dataclass(frozen=True, kw_only=True)
 class DirectionSource(ABC):
-    """Turns pairs into the rows that a direction finder reads."""
+    """Turns pairs into the rows that a direction finder reads.
+
+    Raises:
+        GrainsError: if a field with a `Literal` type has another value.
+    """
+
+    def __post_init__(self) -> None:
+        """Refuse a choice that there is not; what extends this calls it."""
+        for name, hint in typing.get_type_hints(type(self)).items():
+            if typing.get_origin(hint) is typing.Literal:
+                where = f"source {SOURCES.name_of(self)!r}: {name}"
+                checked_choice(getattr(self, name), hint, where)
 
     @abstractmethod
     def rows(

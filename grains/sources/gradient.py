@@ -21,9 +21,10 @@ from grains.types import ContrastivePair, Reduction, Side
 class Gradient(DirectionSource):
     """Gradients of log p(chosen) (*toward*) and log p(rejected) (*away*) at the hidden states.
 
-    Read at the answer's positions. The edit adds the same vector at each, in proportion to the
-    hidden state's length; so the gradients are summed, each times the length of its own hidden
-    state. With `mean_difference` the direction is the steepest ascent of the mean margin.
+    Read at the positions that pick the answer's tokens: the prompt's last one and on, to the last
+    but one. The edit adds the same vector at each, in proportion to the hidden state's length; so
+    the gradients are summed, each times the length of its own hidden state. With `mean_difference`
+    the direction is the steepest ascent of the mean margin under `positions="last"`.
 
     Args:
         reduction: how token log-probabilities become the score.
@@ -51,7 +52,8 @@ class Gradient(DirectionSource):
         side: Side,
     ) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
         encoded = model.encode(pairs, side)
-        on = encoded.answer_mask
+        # logits[t - 1] scores token t: the mask of the answer's tokens, one column to the left.
+        on = encoded.answer_mask.roll(-1, dims=1)
         with torch.inference_mode(False), torch.enable_grad():
             inputs = model.embed(encoded).clone().requires_grad_()
             with recording(model, layers) as hidden:

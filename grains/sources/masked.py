@@ -35,7 +35,8 @@ class Masked(DirectionSource):
         attributor: who is to be credited.
         masker: which positions count as credited.
         scope: what is attributed.
-        readout: where hidden states are read. A single read-out position is never masked.
+        readout: where hidden states are read. A single read-out position is never masked, nor what
+            stands behind it and is not seen from there.
         baseline: the embedding that attribution starts from at content positions.
         fill: the embedding that a masked position gets.
         reduction: how token log-probabilities become the attributed score.
@@ -64,7 +65,7 @@ class Masked(DirectionSource):
         for side in answers:
             objective, encoded = objectives.likelihood(model, pairs, side, self.reduction)
             credit = self._attribute(model, objective, memo, side)
-            allowed = objective.content & ~self._read_alone(encoded)
+            allowed = objective.content & ~self._unseen(encoded)
             selected = self.masker.select(credit.scores, allowed).positive
             whole, (delta,) = self._deltas(model, encoded, [selected], layers)
             sides.append((delta, whole.norms, credit))
@@ -83,7 +84,7 @@ class Masked(DirectionSource):
         credit = self._attribute(model, objective, memo, "contrast")
         if self.readout == "last_prompt":
             encoded = model.encode(pairs, None)
-            allowed = objective.content & ~self._read_alone(encoded)
+            allowed = objective.content & ~self._unseen(encoded)
             selection = self.masker.select(credit.scores, allowed)
             whole, (toward, away) = self._deltas(model, encoded, list(selection), layers)
         else:
@@ -105,11 +106,12 @@ class Masked(DirectionSource):
             key, lambda: self.attributor.attribute(objective.score, objective.inputs, start)
         )
 
-    def _read_alone(self, encoded: Encoded) -> Bool[Tensor, "batch seq"]:
-        # The one position that is read may not be masked: its delta would be its own embedding.
+    def _unseen(self, encoded: Encoded) -> Bool[Tensor, "batch seq"]:
+        # A single position that is read may not be masked: its delta would be its own embedding.
+        # It does not see what stands behind it either: masking that would change nothing.
         if self.readout == "answer_mean":
             return torch.zeros_like(encoded.content)
-        return encoded.readout(self.readout).bool()
+        return encoded.readout(self.readout).cumsum(1) > 0
 
     def _deltas(
         self,
