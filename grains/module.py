@@ -32,7 +32,7 @@ from grains.sources import DirectionSource, Masked, describe_source
 from grains.steered import SteeredModule
 from grains.storage import refuse_existing
 from grains.tables import show_choice
-from grains.types import Positions, Reduction
+from grains.types import Positions, Reduction, checked_choice
 
 
 class SteeringModule(SteeredModule):
@@ -99,6 +99,8 @@ class SteeringModule(SteeredModule):
         max_new_tokens: int = 64,
         seed: int = 0,
     ) -> None:
+        checked_choice(positions, Positions, "positions")
+        checked_choice(reduction, Reduction, "reduction")
         main = main_arms(source, attributor, masker, direction_finder, reduction)
         # Small files first: a mistake in one should not cost the loading of a model.
         given = SteeringVector.load(vector) if isinstance(vector, (str, Path)) else vector

@@ -298,7 +298,7 @@ def test_an_existing_file_is_kept_unless_told(tmp_path):
     path = tmp_path / "v.safetensors"
     vector().save(path)
     before = path.read_bytes()
-    with pytest.raises(GrainsError, match="exists; wanted another name, or overwrite=True"):
+    with pytest.raises(GrainsError, match="exists; wanted another name, or overwrite"):
         vector(seed=1).save(path)
     assert path.read_bytes() == before
     vector(seed=1).save(path, overwrite=True)

@@ -317,7 +317,10 @@ def test_checkpoints_hold_the_vectors_and_not_the_model(fitted, tiny, tmp_path):
         ({"coefficient": float("nan")}, "coefficient is nan"),
         ({"controls": ["cca"]}, "did you mean 'caa'"),
         ({"source": "answers"}, "source 'answers' uses none"),
-        ({"max_kl": 0.0}, "max_kl is 0.0"),
+        ({"reduction": "men"}, "did you mean 'mean'"),
+        ({"positions": "al"}, "did you mean 'all'"),
+        ({"controls": "caa"}, r"controls is 'caa'; wanted a list"),
+        ({"max_kl": 0.0}, "max_kl is 0"),
     ],
 )
 def test_a_wrong_setting_says_what_was_wanted(tiny, settings, message):
