@@ -58,7 +58,8 @@ def methods(steps: int) -> Iterator[Arm]:
     yield Arm(name="objective gradient", source=Gradient(), finder=mean)
     masks = Masked(attributor=RandomAttributor(), masker=RandomMasker(k=4))
     yield Arm(name="random-k masks", source=masks, finder=mean)
-    # Fixed steps: the adaptive default costs four times as much and changes few masks.
+    # Fixed steps, since the adaptive default takes several times as many; `benchmarks.completeness`
+    # shows what gaps that leaves.
     fixed = {"integrated_gradients": IntegratedGradients(steps=steps, tolerance=None)}
     for attributor in ATTRIBUTORS.names():
         built = fixed.get(attributor) or ATTRIBUTORS.build(attributor)
