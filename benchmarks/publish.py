@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+import shlex
+import sys
 from pathlib import Path
 
 import torch
@@ -27,7 +29,7 @@ def publish(name: str, title: str, body: str) -> None:
     made = (
         f"grains {__version__}, torch {torch.__version__.partition('+')[0]}, transformers "
         f"{transformers.__version__}, Python {platform.python_version()}; "
-        f"made by `python -m benchmarks.{name}`"
+        f"made by `{shlex.join(['python', '-m', f'benchmarks.{name}', *sys.argv[1:]])}`"
     )
     section = f"### {title}\n\n{body}\n\n<sub>{made}</sub>\n"
     print(section)

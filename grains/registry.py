@@ -141,8 +141,10 @@ class Registry(Generic[T]):
                 path, settings = given.pop("class_path"), {**given.pop("init_args", {}), **settings}
                 return self._construct(self._by_path(path), settings)
             if "name" not in given:
+                example = {"name": self.names()[0], **given}
                 raise GrainsError(
-                    f"the {self.kind} is given as {dict(spec)!r}; wanted a mapping with 'name'"
+                    f"the {self.kind} is given as {given!r}; wanted a mapping with 'name', such "
+                    f"as {example!r}"
                 )
             name = given.pop("name")
             return self.build(name, **{**given, **settings})
@@ -226,7 +228,10 @@ class Registry(Generic[T]):
 
     def _construct(self, cls: type[T], settings: Mapping[str, Any]) -> T:
         self._check(cls, settings)
-        return cls(**settings)
+        try:
+            return cls(**settings)
+        except GrainsError as error:
+            raise GrainsError(f"{self.kind} {self.name_of(cls)!r}: {error}") from error
 
     def _check(self, cls: type[T], settings: Mapping[str, Any]) -> None:
         hints = typing.get_type_hints(cls)
