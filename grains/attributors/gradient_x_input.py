@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from grains.attributors.base import ATTRIBUTORS, Attributor
-from grains.attributors.passes import credit, moved, precise
+from grains.attributors.passes import grid, moved, precise, slopes
 from grains.types import Attribution, ScoreFn
 
 
@@ -34,12 +34,12 @@ class GradientXInput(Attributor):
         moves = moved(inputs, baseline).any(dim=1)
         given, dtype = inputs.detach(), precise(inputs.dtype)
         delta = given.to(dtype) - baseline.detach().to(dtype)
-        scores = credit(
+        scores, rows = delta.new_zeros(delta.shape[:2]), moves.nonzero()[:, 0]
+        _, scores[rows] = slopes(
             score,
             lambda rows, at: given[rows],
             delta,
-            moves.nonzero()[:, 0],
-            delta.new_ones(1),
+            *grid(rows, 1),
             per_pass=self.rows_per_pass(inputs.shape[1]),
         )
         return Attribution(scores, delta.new_full((len(delta),), torch.nan), moves.long())

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from grains.attributors.base import ATTRIBUTORS, Attributor
-from grains.attributors.passes import Place, credit, grid, moved, precise, values
+from grains.attributors.passes import Place, grid, moved, precise, slopes, values
 from grains.attributors.quadrature import RULES
 from grains.errors import GrainsError, did_you_mean
 from grains.types import Attribution, ScoreFn
@@ -25,11 +25,11 @@ class IntegratedGradients(Attributor):
     """Averages the gradient over the path from baseline to input; the credits add up to the score.
 
     Adaptive: an example whose completeness gap exceeds `tolerance` is refined until it does not,
-    or until the next refinement would exceed `max_steps`; the others are left alone. `midpoint`
-    triples its steps, `trapezoid` and `riemann` double them, and all earlier passes count on;
-    `gauss_legendre` shares no node with its double and starts anew with that. A small gap ends it;
-    no second agreement is asked for, though on a singular path a small gap can be luck, which the
-    credits of two different `steps` then show.
+    or until `max_steps` are spent; the others are left alone. The score itself, which every pass
+    gives besides its gradient, tells between which nodes the rule is wrong: new nodes halve those
+    stretches, and all earlier passes count on. `gauss_legendre` shares no node with its double and
+    starts anew with that. A small gap ends it; no second agreement is asked for, though on a
+    singular path a small gap can be luck, which the credits of two different `steps` then show.
 
     Source: Sundararajan, Taly, Yan, ICML 2017 (arXiv 1703.01365). `gap` is always given; `steps` of
     the result counts gradient passes, beside two forward passes an example for the gap.
@@ -39,7 +39,7 @@ class IntegratedGradients(Attributor):
         steps: nodes of the first try (for `trapezoid`, intervals: it has one node more).
         tolerance: the completeness gap that is good enough; None takes `steps` and no more. In half
             precision rounding alone makes gaps of some percent, so no less than 5 % is asked of it.
-        max_steps: the most steps an example may be refined to.
+        max_steps: the most gradient passes that are spent on an example.
         token_budget: how many positions one pass may hold, over all its rows.
     """
 
@@ -73,9 +73,9 @@ class IntegratedGradients(Attributor):
         baseline: Float[Tensor, "batch seq d_model"],
     ) -> Attribution:
         """Credit each position; see `Attributor.attribute`."""
-        rule, dtype, steps = RULES[self.rule], precise(inputs.dtype), self.steps
         # An example of which nothing moves has no credit to give, and takes no pass.
-        todo = moved(inputs, baseline).any(dim=1).nonzero()[:, 0]
+        moving = moved(inputs, baseline).any(dim=1).nonzero()[:, 0]
+        dtype = precise(inputs.dtype)
         start, end = baseline.detach().to(dtype), inputs.detach().to(dtype)
         delta = end - start
         per_pass = self.rows_per_pass(inputs.shape[1])
@@ -87,30 +87,53 @@ class IntegratedGradients(Attributor):
 
             return place
 
-        scores = delta.new_zeros(delta.shape[:2])
-        change, gap = delta.new_zeros(len(delta)), delta.new_zeros(len(delta))
+        make, first_nodes = RULES[self.rule]
+        ends = values(score, along(delta.new_tensor([0, 1])), *grid(moving, 2), per_pass=per_pass)
+        paths = {
+            example: make(before, after, inputs.shape[1])
+            for example, (before, after) in zip(
+                moving.tolist(), ends.double().view(-1, 2).tolist(), strict=True
+            )
+        }
+        tolerance = self._tolerance(inputs.dtype)
         spent = torch.zeros(len(delta), dtype=torch.long, device=delta.device)
-        ends = values(score, along(delta.new_tensor([0, 1])), *grid(todo, 2), per_pass=per_pass)
-        change[todo] = ends.view(-1, 2).diff(dim=1)[:, 0].to(dtype)
+        todo = {example: first_nodes(self.steps) for example in paths}
+        while todo:
+            nodes = torch.cat(list(todo.values()))
+            counts = [len(some) for some in todo.values()]
+            rows = torch.tensor(list(todo)).repeat_interleave(torch.tensor(counts))
+            found, shares = slopes(
+                score,
+                along(nodes.to(delta)),
+                delta,
+                rows.to(delta.device),
+                torch.arange(len(rows), device=delta.device),
+                per_pass=per_pass,
+            )
+            known = zip(
+                list(todo),
+                nodes.split(counts),
+                found.cpu().split(counts),
+                shares.cpu().split(counts),
+                strict=True,
+            )
+            for example, *part in known:
+                path = paths[example]
+                path.add(*part)
+                spent[example] += len(part[0])
+                room = self.max_steps - int(spent[example])
+                todo[example] = path.nodes[:0]
+                if tolerance is not None and room > 0 and path.gap > tolerance:
+                    todo[example] = path.refinement(tolerance, room)
+            todo = {example: nodes for example, nodes in todo.items() if len(nodes)}
 
-        tolerance = self.tolerance
-        if tolerance is not None and inputs.dtype in (torch.float16, torch.bfloat16):
-            tolerance = max(tolerance, HALF_PRECISION_GAP)
-        (nodes, weights), kept = rule.nodes(steps), 0.0
-        while todo.numel():
-            nodes, weights = nodes.to(delta), weights.to(delta)
-            scores[todo] *= kept
-            scores += credit(score, along(nodes), delta, todo, weights, per_pass=per_pass)
-            spent[todo] += len(nodes)
-            gap[todo] = _gap(scores[todo].sum(dim=1), change[todo])
-            steps *= rule.factor
-            if tolerance is None or steps > self.max_steps:
-                break
-            todo = todo[gap[todo] > tolerance]
-            (nodes, weights), kept = rule.refined(steps)
+        scores = torch.zeros_like(delta[..., 0])
+        gap = torch.zeros_like(scores[:, 0])
+        for example, path in paths.items():
+            scores[example], gap[example] = path.credit().to(scores), path.gap
         return Attribution(scores, gap, spent)
 
-
-def _gap(total: Float[Tensor, " n"], change: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    # 0 / 0 is no gap: nothing was to be explained and nothing was credited.
-    return ((total - change).abs() / change.abs()).nan_to_num(nan=0.0, posinf=torch.inf)
+    def _tolerance(self, dtype: torch.dtype) -> float | None:
+        if self.tolerance is not None and dtype in (torch.float16, torch.bfloat16):
+            return max(self.tolerance, HALF_PRECISION_GAP)
+        return self.tolerance

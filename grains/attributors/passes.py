@@ -1,7 +1,7 @@
 """Many steps of many examples through a score, as many in one pass as the token budget holds.
 
 Inputs are built a pass at a time and their gradients reduced to one number a position at once, so
-that memory does not grow with the number of steps.
+that memory grows with the number of steps by one row of numbers each and no more.
 """
 
 from __future__ import annotations
@@ -70,34 +70,34 @@ def values(
     return torch.cat(found) if found else torch.zeros(0, device=rows.device)
 
 
-def credit(
+def slopes(
     score: ScoreFn,
     place: Place,
     delta: Float[Tensor, "batch seq d_model"],
-    examples: Int[Tensor, " examples"],
-    weights: Float[Tensor, " steps"],
+    rows: Int[Tensor, " rows"],
+    steps: Int[Tensor, " rows"],
     *,
     per_pass: int,
-) -> Float[Tensor, "batch seq"]:
-    """Return `delta` times the gradient of the score, summed over the steps by their weights.
+) -> tuple[Float[Tensor, " rows"], Float[Tensor, "rows seq"]]:
+    """Return the score at each (example, step), and `delta` times its gradient by position.
 
     Args:
         score: the scalar that is explained.
         place: builds the inputs of each (example, step).
-        delta: inputs minus baseline; it fixes the precision of the sum.
-        examples: which examples of the batch to compute; the others get zeros.
-        weights: one a step.
+        delta: inputs minus baseline; it fixes the precision of the products.
+        rows: the example of each row.
+        steps: the step of each row.
         per_pass: how many rows one pass may hold.
 
     Raises:
         GrainsError: if a score or a gradient is not finite, or if the score has no gradient.
     """
-    total = delta.new_zeros(delta.shape[:2])
-    for some, at in _split(*grid(examples, len(weights)), per_pass):
-        gradient = _gradient(score, place, some, at).to(delta.dtype)
-        share = (gradient * delta[some]).sum(dim=-1)
-        total.index_add_(0, some, share * weights[at, None])
-    return total
+    found, shares = [delta.new_zeros(0)], [delta.new_zeros(0, delta.shape[1])]
+    for some, at in _split(rows, steps, per_pass):
+        value, gradient = _gradient(score, place, some, at)
+        found.append(value.to(delta.dtype))
+        shares.append((gradient.to(delta.dtype) * delta[some]).sum(dim=-1))
+    return torch.cat(found), torch.cat(shares)
 
 
 def _split(rows: Tensor, steps: Tensor, per_pass: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -105,7 +105,7 @@ def _split(rows: Tensor, steps: Tensor, per_pass: int) -> Iterator[tuple[Tensor,
         yield rows[first : first + per_pass], steps[first : first + per_pass]
 
 
-def _gradient(score: ScoreFn, place: Place, rows: Tensor, steps: Tensor) -> Tensor:
+def _gradient(score: ScoreFn, place: Place, rows: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
     # A trainer may have switched gradients off or inference mode on; what is made in here is an
     # ordinary tensor again, the indices included, since a score may save them for its backward.
     with torch.inference_mode(False), torch.enable_grad():
@@ -122,7 +122,7 @@ def _gradient(score: ScoreFn, place: Place, rows: Tensor, steps: Tensor) -> Tens
         )
     _refuse_non_finite("score", value.isfinite(), rows, steps)
     _refuse_non_finite("gradient", gradient.isfinite().flatten(1).all(dim=1), rows, steps)
-    return gradient
+    return value.detach(), gradient
 
 
 def _scored(score: ScoreFn, inputs: Tensor, rows: Tensor) -> Tensor:

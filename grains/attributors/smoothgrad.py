@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from grains.attributors.base import ATTRIBUTORS, Attributor
-from grains.attributors.passes import credit, moved, precise
+from grains.attributors.passes import grid, moved, precise, slopes
 from grains.attributors.seeding import generator
 from grains.errors import GrainsError
 from grains.types import Attribution, ScoreFn
@@ -72,13 +72,14 @@ class SmoothGrad(Attributor):
             return noisy.to(inputs.dtype)
 
         moves = free.any(dim=1)
-        scores = credit(
+        scores, rows = delta.new_zeros(delta.shape[:2]), moves.nonzero()[:, 0]
+        _, shares = slopes(
             score,
             place,
             delta,
-            moves.nonzero()[:, 0],
-            delta.new_full((self.samples,), 1 / self.samples),
+            *grid(rows, self.samples),
             per_pass=self.rows_per_pass(inputs.shape[1]),
         )
+        scores[rows] = shares.view(len(rows), self.samples, delta.shape[1]).mean(dim=1)
         gap = delta.new_full((len(delta),), torch.nan)
         return Attribution(scores, gap, moves * self.samples)
