@@ -6,6 +6,7 @@ name with settings, a line of YAML and an object all say the same thing.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import importlib
 import importlib.metadata
@@ -80,6 +81,7 @@ class Registry(Generic[T]):
         self.base = base
         self.group = f"grains.{kind}s"
         self._ours: dict[str, type[T]] = {}
+        _REGISTRIES[base] = self
 
     def register(self, name: str) -> Callable[[C], C]:
         """Return a decorator that files a class under `name`."""
@@ -168,8 +170,13 @@ class Registry(Generic[T]):
         return path
 
     def spec(self, component: T) -> dict[str, Any]:
-        """Return the mapping from which `build` makes an equal component."""
-        return {"name": self.name_of(component), **dataclasses.asdict(component)}  # type: ignore[call-overload]
+        """Return the mapping from which `build` makes an equal component, parts included."""
+        mapping: dict[str, Any] = {"name": self.name_of(component)}
+        for field in dataclasses.fields(component):  # type: ignore[arg-type]
+            value = getattr(component, field.name)
+            registry = _registry_of(type(value))
+            mapping[field.name] = registry.spec(value) if registry else copy.deepcopy(value)
+        return mapping
 
     def entries(self) -> Iterator[Entry]:
         """Yield one row a component; a plug-in that fails to import is a row with its error."""
@@ -227,6 +234,8 @@ class Registry(Generic[T]):
         return cls
 
     def _construct(self, cls: type[T], settings: Mapping[str, Any]) -> T:
+        hints = typing.get_type_hints(cls)
+        settings = {key: _part(hints.get(key), value) for key, value in settings.items()}
         self._check(cls, settings)
         try:
             return cls(**settings)
@@ -259,6 +268,20 @@ class Registry(Generic[T]):
     def _entry(self, name: str, cls: type[T], origin: str) -> Entry:
         summary = (inspect.getdoc(cls) or "").partition("\n\n")[0].replace("\n", " ")
         return Entry(kind=self.kind, name=name, origin=origin, summary=summary)
+
+
+_REGISTRIES: dict[type, Registry[Any]] = {}
+
+
+def _registry_of(cls: type) -> Registry[Any] | None:
+    return next((_REGISTRIES[base] for base in cls.__mro__ if base in _REGISTRIES), None)
+
+
+def _part(hint: Any, value: Any) -> Any:
+    """Return a component's setting; one that is a component itself is built as any other is."""
+    kinds = [kind for kind in (hint, *typing.get_args(hint)) if isinstance(kind, type)]
+    registry = next((_REGISTRIES[kind] for kind in kinds if kind in _REGISTRIES), None)
+    return registry.build(value) if registry and isinstance(value, str | Mapping) else value
 
 
 def _origin(point: entrypoints.EntryPoint) -> str:

@@ -42,9 +42,13 @@ Scope = Literal["prompt", "sequence"]
 Readout = Literal["last_prompt", "answer_mean", "last"]
 """Where hidden states are read: last prompt token, mean over the answer's tokens, last token."""
 
-Positions = Literal["all", "prompt", "generated", "last"]
+Positions = Literal["all", "prompt", "generated", "last", "image", "text"]
 """Where hidden states are steered. `last` is every position whose output picks a next token:
-the prompt's last token and all generated ones."""
+the prompt's last token and all generated ones. `image` is every image token, `text` every other
+position, generated ones included."""
+
+Site = Literal["decoder", "vision"]
+"""Whose blocks are read or steered: the language model's, or the vision tower's."""
 
 Reduction = Literal["mean", "sum"]
 """How the log-probabilities of an answer's tokens become one number."""
@@ -75,7 +79,10 @@ class ContrastivePair:
 
     `template` says how the prompt is put to the model: `"qa"` (`Q: ...\nA:`), `"plain"`, `"chat"`
     (the tokenizer's own chat template) or any text that holds `{prompt}`. Only the prompt itself
-    may be credited and masked, never the template around it.
+    and its pictures may be credited and masked, never the template around them.
+
+    `image` is None, one picture, or a tuple of pictures; a picture is a path, the bytes of a file,
+    or a PIL image. Pictures stand before the prompt, unless the template holds `{image}`.
 
     Raises:
         GrainsError: if an answer is empty, both are equal, or what should be text is not.

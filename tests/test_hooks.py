@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from grains.errors import GrainsError
 from grains.hooks import contiguous_head, editing, prompt_ends_at, recording
 from grains.injectors import INJECTORS
-from grains.models import Encoded
 from grains.types import ContrastivePair
 from tests.tiny import LAYERS, WIDTH
 
@@ -71,7 +72,11 @@ def continued(encoded, sequences):
     """Return the prompts with what was generated as their answers."""
     new = torch.ones_like(sequences[:, encoded.prompt_length :])
     mask = torch.cat([encoded.attention_mask, new], dim=1)
-    return Encoded(sequences, mask, mask.bool(), encoded.prompt_length, encoded.names)
+    image = torch.zeros_like(mask, dtype=torch.bool)
+    image[:, : encoded.prompt_length] = encoded.image
+    return replace(
+        encoded, input_ids=sequences, attention_mask=mask, content=mask.bool(), image=image
+    )
 
 
 def hooks_of(model):

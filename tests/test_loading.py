@@ -211,7 +211,7 @@ def test_a_place_that_is_not_there_is_told_the_nearest(folder, tmp_path):
 def test_a_hub_id_without_a_hub_fails_at_once_and_names_the_catalog(no_hub):
     message = one_line(load_pretrained, "smolm2-135m-instruct", match="no hub model within reach")
     assert "did you mean 'smollm2-135m-instruct'" in message
-    one_line(load_pretrained, "nobody/nothing", match="no hub model within reach; there are: smol")
+    one_line(load_pretrained, "nobody/nothing", match="within reach; there are: shapes-llava, smol")
 
 
 # --- GGUF ----------------------------------------------------------------------------------------

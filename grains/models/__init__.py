@@ -1,6 +1,7 @@
 """Transformers models behind the few verbs that steering needs."""
 
 from grains.models.encoding import TEMPLATES, Encoded, Encoder
-from grains.models.model import Fill, SteerableModel
+from grains.models.fills import Fill
+from grains.models.model import SteerableModel
 
 __all__ = ["TEMPLATES", "Encoded", "Encoder", "Fill", "SteerableModel"]

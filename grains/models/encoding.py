@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from grains.errors import GrainsError, did_you_mean
+from grains.errors import GrainsError
+from grains.models.images import ImageReader, collate
+from grains.models.prompts import TEMPLATES as TEMPLATES
+from grains.models.prompts import Prompt, Prompter
+from grains.models.replay import Replay
 from grains.types import ContrastivePair, Readout, Side
-
-TEMPLATES = {"qa": "Q: {prompt}\nA:", "plain": "{prompt}"}
-"""Named ways to put a prompt to a model; `"chat"` is the tokenizer's own."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,15 @@ class Encoded:
     Args:
         input_ids: token ids.
         attention_mask: 1 at real tokens, 0 at padding.
-        content: positions that may be credited: the prompt's own words and the answer. Not BOS,
-            position 0, special tokens, or the template around the prompt.
+        content: positions that may be credited: the prompt's own words, its image tokens, and the
+            answer. Not BOS, position 0, special tokens, or the template around the prompt.
         prompt_length: the column at which every answer starts.
         names: what to call each example in a message.
+        image: True at image tokens: those that hold what comes out of the vision tower.
+        boxes: where each image token of a row lies in its picture, as x0 y0 x1 y1 in 0..1; NaN
+            where it has no place: `[image_tokens, 4]`. None for a row without a picture. Kept on
+            the CPU.
+        replay: the merged embeddings of a model with a vision tower.
     """
 
     input_ids: Int[Tensor, "batch seq"]
@@ -40,6 +46,9 @@ class Encoded:
     content: Bool[Tensor, "batch seq"]
     prompt_length: int
     names: tuple[str, ...]
+    image: Bool[Tensor, "batch seq"]
+    boxes: tuple[Float[Tensor, "_ 4"] | None, ...]
+    replay: Replay | None = None
 
     @property
     def answer_mask(self) -> Bool[Tensor, "batch seq"]:
@@ -62,6 +71,9 @@ class Encoded:
             attention_mask=self.attention_mask[rows],
             content=self.content[rows],
             names=tuple(self.names[row] for row in rows.tolist()),
+            image=self.image[rows],
+            boxes=tuple(self.boxes[row] for row in rows.tolist()),
+            replay=self.replay and self.replay.take(rows),
         )
 
     def to(self, device: Any) -> Encoded:
@@ -71,6 +83,8 @@ class Encoded:
             input_ids=self.input_ids.to(device),
             attention_mask=self.attention_mask.to(device),
             content=self.content.to(device),
+            image=self.image.to(device),
+            replay=self.replay and self.replay.to(device),
         )
 
     def prompts(self) -> Encoded:
@@ -81,6 +95,8 @@ class Encoded:
             input_ids=self.input_ids[:, :end],
             attention_mask=self.attention_mask[:, :end],
             content=self.content[:, :end],
+            image=self.image[:, :end],
+            replay=self.replay and self.replay.first(end),
         )
 
     def readout(self, where: Readout) -> Float[Tensor, "batch seq"]:
@@ -96,35 +112,40 @@ class Encoded:
         return torch.nn.functional.one_hot(last, answer.shape[1]).float()
 
 
-_MARK = "[[prompt]]"
-
-
-class _Prompt(NamedTuple):
-    text: str
-    ids: list[int]
-    content: list[bool]
-
-
 class Encoder:
     """Turns pairs into `Encoded` batches with one tokenizer.
 
     Args:
         tokenizer: a fast tokenizer, since only those say which characters a token covers.
         max_length: the longest sequence that the model takes, or None.
+        images: reads pictures; None for a model that takes text alone.
+        prefix: whether prompts are opened by BOS and closed by an end of line, as PaliGemma's are.
     """
 
-    def __init__(self, tokenizer: Any, max_length: int | None = None) -> None:
-        if not getattr(tokenizer, "is_fast", False):
-            raise GrainsError(
-                f"the tokenizer is a {type(tokenizer).__name__}; wanted a fast tokenizer, which "
-                "tells which characters each token covers"
-            )
+    def __init__(
+        self,
+        tokenizer: Any,
+        max_length: int | None = None,
+        images: ImageReader | None = None,
+        prefix: bool = False,
+    ) -> None:
         self.tokenizer = tokenizer
         self.max_length = max_length
+        self.prompter = Prompter(tokenizer, images, prefix)
 
     def default_template(self) -> str:
-        """Return `"chat"` where the tokenizer has a chat template, else `"qa"`."""
-        return "chat" if self.tokenizer.chat_template else "qa"
+        """Return `"chat"` where there is a chat template, else `"qa"`, `"plain"` for a prefix."""
+        if self.prompter.has_chat:
+            return "chat"
+        return "plain" if self.prompter.prefix else "qa"
+
+    def render(self, prompt: str, template: str) -> tuple[str, int]:
+        """Return the prompt in its template, and the character at which the prompt starts.
+
+        Raises:
+            GrainsError: for an unknown template, or a chat template that changes the prompt.
+        """
+        return self.prompter.render(prompt, template)
 
     def encode(
         self, pairs: Sequence[ContrastivePair], side: Side | None, device: Any = None
@@ -132,16 +153,27 @@ class Encoder:
         """Encode the prompts with one side's answers, or the prompts alone if `side` is None.
 
         Raises:
-            GrainsError: for an image, an unknown template, a prompt or an answer without tokens, or
-                a sequence longer than the model takes.
+            GrainsError: as `read`.
+        """
+        return self.read(pairs, side, device)[0]
+
+    def read(
+        self, pairs: Sequence[ContrastivePair], side: Side | None, device: Any = None
+    ) -> tuple[Encoded, dict[str, Tensor]]:
+        """Encode pairs, and say what the model takes beside the token ids.
+
+        Returns:
+            The batch, without a replay, and what the processor made of its pictures.
+
+        Raises:
+            GrainsError: for an image that is broken or that the model does not read, an unknown
+                template, a prompt or an answer without tokens, or a sequence longer than the model
+                takes.
         """
         names = tuple(pair.id or pair.prompt[:40] for pair in pairs)
-        for name, pair in zip(names, pairs, strict=True):
-            if pair.image is not None:
-                raise GrainsError(f"pair {name!r}: it has an image; this model reads text alone")
-        prompts = [self._prompt(pair.prompt, pair.template) for pair in pairs]
+        prompts = [self.prompter.read(pair, name) for name, pair in zip(names, pairs, strict=True)]
         answers = [
-            self._answer(prompt, getattr(pair, side), pair.template) if side else []
+            self.prompter.answer(prompt, getattr(pair, side), pair.template) if side else []
             for prompt, pair in zip(prompts, pairs, strict=True)
         ]
         for name, prompt, answer in zip(names, prompts, answers, strict=True):
@@ -155,29 +187,40 @@ class Encoder:
                     f"pair {name!r}: {what} {length} tokens; wanted at most {self.max_length}, "
                     "the model's context"
                 )
-        parts = [(prompt.ids, answer) for prompt, answer in zip(prompts, answers, strict=True)]
-        return self._lay_out(parts, [prompt.content for prompt in prompts], names, device)
+        pixels = collate([prompt.pixels for prompt in prompts])
+        encoded = self._lay_out(prompts, answers, names, device)
+        return encoded, {key: value.to(device) for key, value in pixels.items()}
 
     def _lay_out(
         self,
-        parts: Sequence[tuple[list[int], list[int]]],
-        content: Sequence[list[bool]],
+        prompts: Sequence[Prompt],
+        answers: Sequence[list[int]],
         names: tuple[str, ...],
         device: Any,
     ) -> Encoded:
         # Prompts end, and answers start, in the same column of every row.
-        before = max(len(prompt) for prompt, _ in parts)
-        after = max(len(answer) for _, answer in parts)
-        ids = torch.full((len(parts), before + after), self.tokenizer.pad_token_id or 0)
+        before = max(len(prompt.ids) for prompt in prompts)
+        after = max(len(answer) for answer in answers)
+        ids = torch.full((len(prompts), before + after), self.tokenizer.pad_token_id or 0)
         mask = torch.zeros_like(ids)
         credited = torch.zeros_like(ids, dtype=torch.bool)
-        for row, (prompt, answer) in enumerate(parts):
-            start, end = before - len(prompt), before + len(answer)
-            ids[row, start:end] = torch.tensor(prompt + answer)
+        image = torch.zeros_like(credited)
+        for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+            start, end = before - len(prompt.ids), before + len(answer)
+            ids[row, start:end] = torch.tensor(prompt.ids + answer)
             mask[row, start:end] = 1
-            credited[row, start:before] = torch.tensor(content[row])
+            credited[row, start:before] = torch.tensor(prompt.content)
             credited[row, before:end] = True
-        return Encoded(ids.to(device), mask.to(device), credited.to(device), before, names)
+            image[row, start:before] = torch.tensor(prompt.image)
+        return Encoded(
+            input_ids=ids.to(device),
+            attention_mask=mask.to(device),
+            content=credited.to(device),
+            prompt_length=before,
+            names=names,
+            image=image.to(device),
+            boxes=tuple(prompt.boxes for prompt in prompts),
+        )
 
     def encode_texts(
         self, texts: Sequence[str], prompt_share: float, device: Any = None
@@ -194,74 +237,17 @@ class Encoder:
             if len(row) < 2:
                 raise GrainsError(f"the text {text!r} has {len(row)} tokens; wanted 2 or more")
         cuts = [max(1, int(len(row) * prompt_share)) for row in rows]
-        parts = [(row[:cut], row[cut:]) for row, cut in zip(rows, cuts, strict=True)]
-        content = [[False] + [True] * (cut - 1) for cut in cuts]
-        names = tuple(text[:40] for text in texts)
-        return self._lay_out(parts, content, names, device)
-
-    def render(self, prompt: str, template: str) -> tuple[str, int]:
-        """Return the prompt in its template, and the character at which the prompt starts.
-
-        Raises:
-            GrainsError: for an unknown template, or a chat template that changes the prompt.
-        """
-        if template == "chat":
-            if not self.tokenizer.chat_template:
-                raise GrainsError(
-                    "the template is 'chat', but the tokenizer has no chat template; "
-                    f"{did_you_mean('chat', TEMPLATES)}"
-                )
-            # Where a mark stands, the prompt will: its own words may be the template's as well.
-            place, text = self._chat(_MARK).find(_MARK), self._chat(prompt)
-            start = text.find(prompt.strip(), place)
-            if min(place, start) < 0 or text[place:start].strip():
-                raise GrainsError(
-                    f"the chat template changes the prompt {prompt[:40]!r}, so its tokens cannot "
-                    "be told from the template's; wanted a template that shows it whole"
-                )
-            return text, start
-        layout = TEMPLATES.get(template, template)
-        if "{prompt}" not in layout:
-            raise GrainsError(
-                f"the template is {template!r}; wanted 'chat', a text that holds '{{prompt}}', or "
-                f"a name: {did_you_mean(template, TEMPLATES)}"
+        prompts = [
+            Prompt(
+                text=text,
+                special=True,
+                ids=row[:cut],
+                content=[False] + [True] * (cut - 1),
+                image=[False] * cut,
+                pixels={},
+                boxes=None,
             )
-        before, _, after = layout.partition("{prompt}")
-        return before + prompt + after, len(before)
-
-    def _chat(self, prompt: str) -> str:
-        message = [{"role": "user", "content": prompt}]
-        return self.tokenizer.apply_chat_template(
-            message, tokenize=False, add_generation_prompt=True
-        )
-
-    def _prompt(self, prompt: str, template: str) -> _Prompt:
-        text, start = self.render(prompt, template)
-        end = start + len(prompt.strip() if template == "chat" else prompt)
-        # A chat template writes its own BOS; elsewhere the tokenizer adds it.
-        coded = self.tokenizer(
-            text, add_special_tokens=template != "chat", return_offsets_mapping=True
-        )
-        ids, spans = list(coded["input_ids"]), coded["offset_mapping"]
-        if len(ids) > 1 and ids[-1] == self.tokenizer.eos_token_id and not spans[-1][1]:
-            ids, spans = ids[:-1], spans[:-1]  # a tokenizer that closes every text with EOS
-        special = set(self.tokenizer.all_special_ids)
-        content = [
-            index > 0 and token not in special and low < end and high > start
-            for index, (token, (low, high)) in enumerate(zip(ids, spans, strict=True))
+            for text, row, cut in zip(texts, rows, cuts, strict=True)
         ]
-        return _Prompt(text, ids, content)
-
-    def _answer(self, prompt: _Prompt, answer: str, template: str) -> list[int]:
-        # The answer follows the prompt as written text would: after one blank, unless the
-        # template already ends in one or opens a turn of its own.
-        blank = "" if template == "chat" or prompt.text[-1:].isspace() else " "
-        written = blank + answer.strip()
-        whole = self.tokenizer(prompt.text + written, add_special_tokens=template != "chat")
-        ids = whole["input_ids"]
-        if ids and ids[-1] == self.tokenizer.eos_token_id:
-            ids = ids[:-1]
-        if ids[: len(prompt.ids)] == prompt.ids:
-            return ids[len(prompt.ids) :]
-        # A token spans the seam: the prompt must be the same for both answers, so cut there.
-        return self.tokenizer(written, add_special_tokens=False)["input_ids"]
+        answers = [row[cut:] for row, cut in zip(rows, cuts, strict=True)]
+        return self._lay_out(prompts, answers, tuple(text[:40] for text in texts), device)

@@ -23,12 +23,21 @@ class Family:
         blocks: dotted path of the list of decoder blocks, from the causal language model down.
         embedding_width: the field of the config that holds the width of the input embeddings,
             where it may differ from the width of the residual stream.
+        vision: dotted path of the list of the vision tower's blocks; empty without a tower.
+        picture: what stands for a picture in a prompt; `{token}` is the processor's image token.
+        token_types: the input that tells image tokens, by 1, from all others; empty if none does.
+        prefix: whether the prompt is a prefix in which every token sees every other one. It is then
+            opened by BOS and closed by an end of line, and `token_type_ids` tells the answer, by 1.
     """
 
     name: str
     model_types: tuple[str, ...]
     blocks: str
     embedding_width: str = "hidden_size"
+    vision: str = ""
+    picture: str = "{token}"
+    token_types: str = ""
+    prefix: bool = False
 
 
 FAMILIES: tuple[Family, ...] = (
@@ -59,7 +68,54 @@ FAMILIES: tuple[Family, ...] = (
     Family(name="falcon", model_types=("falcon",), blocks="transformer.h"),
     Family(name="bloom", model_types=("bloom",), blocks="transformer.h"),
     Family(name="mpt", model_types=("mpt",), blocks="transformer.blocks"),
+    Family(
+        name="llava",
+        model_types=("llava", "llava_next"),
+        blocks="model.language_model.layers",
+        vision="model.vision_tower.encoder.layers",
+    ),
+    Family(
+        name="qwen_vl",
+        model_types=("qwen2_vl", "qwen2_5_vl", "qwen3_vl"),
+        blocks="model.language_model.layers",
+        vision="model.visual.blocks",
+        picture="<|vision_start|>{token}<|vision_end|>",
+        token_types="mm_token_type_ids",
+    ),
+    Family(
+        name="gemma3_vision",
+        model_types=("gemma3",),
+        blocks="model.language_model.layers",
+        vision="model.vision_tower.encoder.layers",
+        token_types="token_type_ids",
+    ),
+    Family(
+        name="idefics3",
+        model_types=("idefics3", "smolvlm"),
+        blocks="model.text_model.layers",
+        vision="model.vision_model.encoder.layers",
+    ),
+    Family(
+        name="internvl",
+        model_types=("internvl",),
+        blocks="model.language_model.layers",
+        vision="model.vision_tower.encoder.layer",
+    ),
+    Family(
+        name="paligemma",
+        model_types=("paligemma",),
+        blocks="model.language_model.layers",
+        vision="model.vision_tower.encoder.layers",
+        prefix=True,
+    ),
 )
+
+_CROSS_ATTENTION = (
+    "its decoder reads pictures by cross-attention, so that there are no image tokens in the "
+    "sequence to credit and mask"
+)
+REFUSED = {"mllama": _CROSS_ATTENTION, "idefics": _CROSS_ATTENTION}
+"""Model types that cannot be steered here, and why."""
 
 
 def family_of(model_type: str) -> Family | None:
@@ -69,6 +125,19 @@ def family_of(model_type: str) -> Family | None:
     'model.layers'
     """
     return next((family for family in FAMILIES if model_type in family.model_types), None)
+
+
+def refuse_unfit(model_type: str, name: str) -> None:
+    """Refuse a model whose pictures could not be credited.
+
+    Raises:
+        GrainsError: with the reason.
+    """
+    if model_type in REFUSED:
+        fit = ", ".join(kind for row in FAMILIES if row.vision for kind in row.model_types)
+        raise GrainsError(
+            f"{name} is of the type {model_type!r}: {REFUSED[model_type]}; wanted one of {fit}"
+        )
 
 
 def find_blocks(model: Any, path: str | None = None) -> tuple[str, nn.ModuleList]:
@@ -113,6 +182,34 @@ def find_blocks(model: Any, path: str | None = None) -> tuple[str, nn.ModuleList
             f"that its config gives as {field}"
         )
     return path, blocks
+
+
+def find_vision_blocks(model: Any) -> nn.ModuleList | None:
+    """Return the list of a model's vision tower's blocks; None where its row names no tower.
+
+    Raises:
+        GrainsError: if what is found is not a list of as many blocks as the config tells.
+    """
+    family = family_of(model.config.model_type)
+    if family is None or not family.vision:
+        return None
+    config = model.config.vision_config
+    count = getattr(config, "num_hidden_layers", None) or config.depth
+    blocks = _submodule(model, family.vision)
+    if not isinstance(blocks, nn.ModuleList) or len(blocks) != count:
+        length = f" of {len(blocks)}" if isinstance(blocks, nn.ModuleList) else ""
+        raise GrainsError(
+            f"{type(model).__name__} has a {type(blocks).__name__}{length} at {family.vision!r}; "
+            f"wanted the {count} blocks of its vision tower"
+        )
+    return blocks
+
+
+def vision_width(config: Any) -> int:
+    """Return the width of a vision tower's blocks; `config` is the whole model's."""
+    tower = config.vision_config
+    # Qwen2-VL's hidden_size is what the tower hands on: the decoder's.
+    return getattr(tower, "embed_dim", None) or tower.hidden_size
 
 
 def _submodule(model: nn.Module, path: str) -> nn.Module | None:

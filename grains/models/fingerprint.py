@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 VALUES = 1024
 """About as many values of each parameter are hashed."""
+
+
+def mark_of(blocks: nn.ModuleList, width: int, *others: tuple[str, Tensor]) -> dict[str, Any]:
+    """Return the number and width of some blocks, and a hash of other weights and theirs."""
+    named = [*others, *blocks.named_parameters()]
+    return {"n_blocks": len(blocks), "width": width, "weights": weights_hash(named)}
 
 
 def weights_hash(named: Iterable[tuple[str, Tensor]]) -> str:

@@ -1,4 +1,4 @@
-"""From what a user names to a model and its tokenizer, frozen and ready."""
+"""From what a user names to a model and its tokenizer or processor, frozen and ready."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import torch
 
 from grains.errors import GrainsError, did_you_mean
 from grains.models.catalog import CATALOG, hub_status, resolve
+from grains.models.families import family_of, refuse_unfit
 from grains.models.gguf import read_gguf
+from grains.models.processors import read_processor
 from grains.models.reading import REPORTING, reading, whole
 
 DTYPES = {
@@ -25,7 +27,10 @@ _HUB_OPTIONS = ("revision", "token", "cache_dir", "subfolder", "local_files_only
 
 
 class Pretrained(NamedTuple):
-    """A causal language model in evaluation mode without gradients, its tokenizer, its name."""
+    """A causal language model in evaluation mode without gradients, its tokenizer, its name.
+
+    For a vision-language model the tokenizer is its processor, which holds one.
+    """
 
     model: Any
     tokenizer: Any
@@ -39,12 +44,13 @@ def load_pretrained(
     device: str | torch.device | None = None,
     **options: Any,
 ) -> Pretrained:
-    """Load a causal language model and its tokenizer.
+    """Load a causal language model and its tokenizer, or a vision-language one and its processor.
 
     Args:
         source: a name of the catalog, a hub id, a local folder (with the option `gguf_file`, if its
-            weights are in one), a GGUF file, or `(model, tokenizer)`. These two are taken as they
-            are: frozen, and cast or moved only if `dtype` or `device` is given.
+            weights are in one), a GGUF file, `(model, tokenizer)` or `(model, processor)`. These
+            two are taken as they are: frozen, and cast or moved only if `dtype` or `device` is
+            given.
         dtype: of the parameters; `"auto"` keeps the type they were saved in. Not given, it is
             float32 on a CPU, and bfloat16 on a GPU that computes in it.
         device: where to; `"auto"`, or not given, is a GPU where there is one, else the CPU.
@@ -52,8 +58,9 @@ def load_pretrained(
             comes with a model is never run.
 
     Raises:
-        GrainsError: if there is no such model, it cannot be read, lacks weights, or is no causal
-            language model; if `dtype` or `device` is not to be had.
+        GrainsError: if there is no such model, it cannot be read, lacks weights, is no causal
+            language model, or reads pictures in a way that cannot be steered; if `dtype` or
+            `device` is not to be had.
     """
     if options.pop("trust_remote_code", False):
         raise GrainsError(
@@ -135,7 +142,12 @@ def _file_in(origin: str | Path, name: str) -> Path:
 def _read(
     origin: str | Path, dtype: torch.dtype | None, options: dict[str, Any]
 ) -> tuple[Any, Any]:
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import (
+        AutoConfig,
+        AutoModelForCausalLM,
+        AutoModelForImageTextToText,
+        AutoTokenizer,
+    )
 
     local = isinstance(origin, Path)
     if local and not (origin / options.get("subfolder", "") / "config.json").is_file():
@@ -152,8 +164,14 @@ def _read(
         config = AutoConfig.from_pretrained(origin, trust_remote_code=False, **hub)
     _check_causal(config, str(origin))
     settings = {**options, **REPORTING, "dtype": dtype or "auto", "trust_remote_code": False}
+    family = family_of(config.model_type)
+    sees = family is not None and bool(family.vision)
+    kind = AutoModelForImageTextToText if sees else AutoModelForCausalLM
     with reading(origin):
-        model = whole(AutoModelForCausalLM.from_pretrained(origin, **settings), origin)
+        model = whole(kind.from_pretrained(origin, **settings), origin)
+    if sees:
+        with reading(origin, "has no readable processor"):
+            return model, read_processor(origin, config.model_type, **hub)
     with reading(origin, "has no readable tokenizer"):
         return model, AutoTokenizer.from_pretrained(origin, trust_remote_code=False, **hub)
 
@@ -163,6 +181,10 @@ def _check_causal(config: Any, name: str) -> None:
     from transformers.models.auto import modeling_auto as known
 
     kind = config.model_type
+    refuse_unfit(kind, name)
+    family = family_of(kind)
+    if family is not None and family.vision:
+        return
     bidirectional = kind in known.MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(
         config, "is_decoder", False
     )
@@ -204,8 +226,9 @@ def _device(given: str | torch.device | None) -> torch.device:
 
 
 def _ready(model: Any, tokenizer: Any, name: str) -> Pretrained:
-    if tokenizer.pad_token_id is None:
-        if tokenizer.eos_token_id is None:
+    words = getattr(tokenizer, "tokenizer", tokenizer)
+    if words.pad_token_id is None:
+        if words.eos_token_id is None:
             raise GrainsError(f"{name}: the tokenizer has neither a pad token nor an eos token")
-        tokenizer.pad_token = tokenizer.eos_token
+        words.pad_token = words.eos_token
     return Pretrained(model.eval().requires_grad_(False), tokenizer, name)

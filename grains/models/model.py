@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from functools import cached_property
-from typing import Any, Literal, overload
+from typing import Any, overload
 
 import torch
 from jaxtyping import Float
@@ -12,45 +15,57 @@ from torch import Tensor, nn
 
 from grains.errors import GrainsError
 from grains.hooks import contiguous_head, prompt_ends_at
+from grains.models.asking import asked, check_amount
 from grains.models.encoding import Encoded, Encoder
-from grains.models.families import find_blocks
-from grains.models.fingerprint import weights_hash
+from grains.models.families import family_of, find_blocks, find_vision_blocks, vision_width
+from grains.models.fills import Fill, Fills
+from grains.models.fingerprint import mark_of
+from grains.models.images import ImageReader
 from grains.models.loading import load_pretrained
+from grains.models.recorder import Recorder
 from grains.types import ContrastivePair, Reduction, Side
-
-Fill = Literal["mean", "eos", "pad", "zeros"]
-"""An embedding that says nothing: the table's mean, a token's, or zeros."""
 
 
 class SteerableModel:
     """A frozen causal language model that can be read, attributed and steered.
 
-    Not an `nn.Module`, so that no checkpoint, cast or move of a trainer touches it.
+    Not an `nn.Module`, so that no checkpoint, cast or move of a trainer touches it. A model with a
+    vision tower reads pictures as well; it always runs by record and replay, see `Replay`.
 
     Args:
-        lm: a transformers causal language model.
-        tokenizer: its fast tokenizer.
+        lm: a causal language model or vision-language model of transformers.
+        processor: its fast tokenizer, or its processor, without which no picture is read.
         name: what artifacts call the model.
         blocks: dotted path of the decoder blocks, for a family that is not known.
 
     Attributes:
         lm: the model as transformers made it.
         blocks: its decoder blocks, in order.
-        decoder: the module that owns them and is called once a pass.
+        vision_blocks: the blocks of its vision tower; None without one.
+        decoder: the module that owns the decoder blocks and is called once a pass.
         encoder: turns pairs into token ids.
     """
 
     def __init__(
-        self, lm: Any, tokenizer: Any, *, name: str = "", blocks: str | None = None
+        self, lm: Any, processor: Any, *, name: str = "", blocks: str | None = None
     ) -> None:
         self.lm = lm.eval().requires_grad_(False)
-        self.tokenizer = tokenizer
+        self.processor = processor
+        self.tokenizer = getattr(processor, "tokenizer", processor)
         self.name = name or getattr(lm.config, "name_or_path", "") or type(lm).__name__
         self.config = lm.config.get_text_config()
         self.blocks_path, self.blocks = find_blocks(lm, blocks)
+        self.vision_blocks = find_vision_blocks(lm)
         self.decoder: nn.Module = lm.get_decoder()
+        self._fills = Fills(lm.get_input_embeddings(), self.tokenizer)
+        self._takes_positions = "position_ids" in inspect.signature(lm.forward).parameters
         longest = getattr(self.config, "max_position_embeddings", None)
-        self.encoder = Encoder(tokenizer, longest)
+        family, images, self._recorder = family_of(lm.config.model_type), None, None
+        if family is not None and family.vision:
+            self._recorder = Recorder(lm, self.decoder, family)
+            if hasattr(processor, "image_processor"):
+                images = ImageReader(processor, lm.config, family)
+        self.encoder = Encoder(self.tokenizer, longest, images, bool(family and family.prefix))
 
     @classmethod
     def load(
@@ -65,8 +80,8 @@ class SteerableModel:
         """Load a model.
 
         Args:
-            source: a name of the catalog (`smollm2-135m-instruct`), a hub id, a local folder, a
-                GGUF file, or `(model, tokenizer)`.
+            source: a name of the catalog (`smollm2-135m-instruct`, `shapes-llava`), a hub id, a
+                local folder, a GGUF file, `(model, tokenizer)` or `(model, processor)`.
             dtype: such as `"bfloat16"`; float32 on a CPU and bfloat16 on a GPU if not given.
             device: such as `"cuda:1"`; a GPU where there is one if not given.
             blocks: dotted path of the decoder blocks, for a family that is not known.
@@ -75,8 +90,8 @@ class SteerableModel:
         Raises:
             GrainsError: if there is no such model, it cannot be read, or its blocks are not found.
         """
-        lm, tokenizer, name = load_pretrained(source, dtype=dtype, device=device, **options)
-        return cls(lm, tokenizer, name=name, blocks=blocks)
+        lm, processor, name = load_pretrained(source, dtype=dtype, device=device, **options)
+        return cls(lm, processor, name=name, blocks=blocks)
 
     def __repr__(self) -> str:
         return (
@@ -110,28 +125,38 @@ class SteerableModel:
             self.lm.to(device)
         return self
 
-    # --- text in -------------------------------------------------------------------------------
+    @property
+    def image_token_id(self) -> int | None:
+        """The token that stands for a part of a picture; None for a model that reads text alone."""
+        return None if self.vision_blocks is None else self.lm.config.image_token_id
+
+    # --- text and pictures in ------------------------------------------------------------------
 
     def encode(self, pairs: Sequence[ContrastivePair], side: Side | None) -> Encoded:
-        """Encode the prompts with one side's answers, or the prompts alone if `side` is None."""
-        return self.encoder.encode(pairs, side, self.device)
+        """Encode the prompts with one side's answers, or the prompts alone if `side` is None.
+
+        A vision tower runs here, once, and never again for the batch.
+        """
+        encoded, pixels = self.encoder.read(pairs, side, self.device)
+        if self._recorder is None:
+            return encoded
+        return replace(encoded, replay=self._recorder.record(encoded, pixels))
 
     def embed(self, encoded: Encoded) -> Float[Tensor, "batch seq d_model"]:
-        """Return the merged input embeddings: what enters the decoder."""
+        """Return the merged input embeddings: what enters the decoder; `Replay` tells of more."""
+        if self._recorder is not None:
+            return self._recorder.replay_of(encoded).embeddings
         with torch.no_grad():
             return self._table(encoded.input_ids)
 
     def filler(self, kind: Fill) -> Float[Tensor, " d_model"]:
-        """Return the embedding that stands for nothing, as a baseline or in a masked position."""
-        if kind == "zeros":  # as wide as the table, which OPT's residual stream may exceed
-            return torch.zeros_like(self._table.weight[0])
-        if kind == "mean":
-            return self._mean_embedding
-        token = getattr(self.tokenizer, f"{kind}_token_id", None)
-        if token is None:
-            raise GrainsError(f"the fill is {kind!r}, but the tokenizer has no such token")
-        with torch.no_grad():
-            return self._table(torch.tensor(token, device=self.device))
+        """Return the embedding that stands for nothing, as a baseline or in a masked position.
+
+        It is as wide as what `embed` returns, zeros where that holds deep-stacked features.
+        """
+        fill = self._fills.of(kind)
+        deep = self._recorder.deep if self._recorder else 0
+        return torch.nn.functional.pad(fill, (0, deep * len(fill)))
 
     # --- numbers out ---------------------------------------------------------------------------
 
@@ -149,11 +174,16 @@ class SteerableModel:
             inputs: embeddings to use instead of the tokens' own, such as masked ones.
             keep: logits of that many last columns only; 0 for all.
         """
-        fed = {"input_ids": encoded.input_ids} if inputs is None else {"inputs_embeds": inputs}
-        if self._takes_positions:
-            fed["position_ids"] = encoded.position_ids
-        head = self.lm.get_output_embeddings()
-        with prompt_ends_at(encoded.prompt_length), contiguous_head(head):
+        with ExitStack() as stack:
+            if self._recorder is not None:
+                replay = self._recorder.replay_of(encoded)
+                whole = replay.embeddings if inputs is None else inputs
+                inputs = stack.enter_context(replay.into(self.decoder, whole))
+            fed = {"input_ids": encoded.input_ids} if inputs is None else {"inputs_embeds": inputs}
+            if self._takes_positions:
+                fed["position_ids"] = encoded.position_ids
+            stack.enter_context(prompt_ends_at(encoded.prompt_length, encoded.image))
+            stack.enter_context(contiguous_head(self.lm.get_output_embeddings()))
             return self.lm(
                 **fed,
                 attention_mask=encoded.attention_mask,
@@ -202,12 +232,15 @@ class SteerableModel:
         return total / encoded.answer_mask.sum(1) if reduction == "mean" else total
 
     @overload
-    def generate(self, prompts: str, **options: Any) -> str: ...
+    def generate(self, prompts: str, images: Any = None, **options: Any) -> str: ...
     @overload
-    def generate(self, prompts: list[str], **options: Any) -> list[str]: ...
+    def generate(
+        self, prompts: list[str], images: Sequence[Any] | None = None, **options: Any
+    ) -> list[str]: ...
     def generate(
         self,
         prompts: str | list[str],
+        images: Any = None,
         *,
         template: str | None = None,
         max_new_tokens: int = 64,
@@ -217,35 +250,27 @@ class SteerableModel:
 
         Args:
             prompts: one prompt or several, which are then answered as one batch.
+            images: for one prompt a picture or a tuple of pictures; for several, as many of these
+                as prompts, None where there is none.
             template: as in `ContrastivePair`; the chat template, where there is one, if not given.
             max_new_tokens: the longest answer, 1 or more.
             options: passed to transformers' `generate`, such as `num_beams` or `do_sample`. There
                 is one answer a prompt: for several, give the prompt several times.
 
         Raises:
-            GrainsError: if there is no prompt, or `max_new_tokens` or `num_return_sequences` is not
-                as said.
+            GrainsError: if there is no prompt, the images are not as many, or `max_new_tokens` or
+                `num_return_sequences` is not as said.
         """
-        several = [prompts] if isinstance(prompts, str) else list(prompts)
-        if not several:
-            raise GrainsError("there are no prompts; wanted one or more")
-        if max_new_tokens < 1:
-            raise GrainsError(f"max_new_tokens is {max_new_tokens}; wanted 1 or more")
-        if (count := options.get("num_return_sequences") or 1) != 1:
-            raise GrainsError(
-                f"num_return_sequences is {count}; wanted 1: give the prompt {count} times"
-            )
-        template = template or self.encoder.default_template()
-        pairs = [
-            ContrastivePair(prompt=prompt, chosen="yes", rejected="no", template=template)
-            for prompt in several
-        ]
-        encoded = self.encode(pairs, None)
+        pairs = asked(prompts, images, template or self.encoder.default_template())
+        check_amount(max_new_tokens, options.get("num_return_sequences") or 1)
+        encoded, pixels = self.encoder.read(pairs, None, self.device)
+        fed = {"input_ids": encoded.input_ids, "attention_mask": encoded.attention_mask}
+        if self._recorder is not None:
+            fed = self._recorder.inputs(encoded, pixels)
         options = {"do_sample": False, **options}
         with prompt_ends_at(encoded.prompt_length), torch.no_grad():
             tokens = self.lm.generate(
-                input_ids=encoded.input_ids,
-                attention_mask=encoded.attention_mask,
+                **fed,
                 max_new_tokens=max_new_tokens,
                 pad_token_id=self.tokenizer.pad_token_id,
                 **options,
@@ -258,35 +283,13 @@ class SteerableModel:
 
     @cached_property
     def fingerprint(self) -> dict[str, Any]:
-        """What a steering vector must find again: family, blocks, width, and a hash of weights.
-
-        The hash samples the embeddings and every parameter of every block, as `weights_hash` says.
-        """
-        named = [("embeddings", self._table.weight), *self.blocks.named_parameters()]
-        return {
-            "model_type": self.lm.config.model_type,
-            "n_blocks": len(self.blocks),
-            "width": self.width,
-            "weights": weights_hash(named),
-        }
+        """What a steering vector must find again: family, `mark_of` the decoder and the tower."""
+        own = mark_of(self.blocks, self.width, ("embeddings", self._table.weight))
+        family = {"model_type": self.lm.config.model_type}
+        if self.vision_blocks is None:
+            return family | own
+        return family | own | {"vision": mark_of(self.vision_blocks, vision_width(self.lm.config))}
 
     @property
     def _table(self) -> Any:
         return self.lm.get_input_embeddings()
-
-    @cached_property
-    def _mean_embedding(self) -> Float[Tensor, " d_model"]:
-        # Through the module, not its weight: Gemma's scales what it looks up.
-        count, width = self._table.weight.shape
-        tokens = torch.arange(count, device=self.device)
-        total = torch.zeros(width, device=self.device, dtype=torch.float64)
-        with torch.no_grad():
-            for part in tokens.split(8192):
-                total += self._table(part).double().sum(0)
-        return (total / len(tokens)).to(self.dtype)
-
-    @cached_property
-    def _takes_positions(self) -> bool:
-        import inspect
-
-        return "position_ids" in inspect.signature(self.lm.forward).parameters

@@ -1,0 +1,19 @@
+"""The only place that registers a hook: reading the residual stream, and editing it.
+
+Every function here is a context manager that leaves nothing behind, also after an exception.
+"""
+
+from grains.hooks.blocks import Edit, Hookable, contiguous_head, editing, recording
+from grains.hooks.columns import prompt_ends_at
+from grains.hooks.decoder import capturing_arguments, replacing_arguments
+
+__all__ = [
+    "Edit",
+    "Hookable",
+    "capturing_arguments",
+    "contiguous_head",
+    "editing",
+    "prompt_ends_at",
+    "recording",
+    "replacing_arguments",
+]
