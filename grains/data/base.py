@@ -14,8 +14,10 @@ from typing import Any
 
 import torch
 from jaxtyping import Int
+from PIL import Image
 from torch import Tensor
 
+from grains.data.images import listed, unwrapped
 from grains.errors import GrainsError
 from grains.registry import Registry
 from grains.types import ContrastivePair
@@ -73,27 +75,37 @@ def pair_sha256(pair: ContrastivePair) -> str:
 
 
 def image_sha256(image: Any) -> str:
-    """Return the sha256 of a picture's bytes, or an empty text where there is no picture.
+    """Return the sha256 of a picture, or an empty text where there is none.
+
+    A file counts by its bytes, wherever it lies; a decoded picture by its pixels, mode and size.
 
     Args:
-        image: a path, a tensor, or anything with `tobytes` (a PIL image, an array).
+        image: a path, bytes, a PIL image, a tensor, or several in a tuple.
     """
-    if image is None:
-        return ""
+    pictures = listed(image)
+    if len(pictures) > 1:
+        return sha256_of(image_sha256(picture) for picture in pictures)
+    return hashlib.sha256(_content(pictures[0])).hexdigest() if pictures else ""
+
+
+def _content(image: Any) -> bytes:
+    image = unwrapped(image)
+    if isinstance(image, bytes | bytearray | memoryview):
+        return bytes(image)
     if isinstance(image, str | os.PathLike):
         try:
-            content = Path(image).read_bytes()
+            return Path(image).read_bytes()
         except OSError as error:
             raise GrainsError(
                 f"the image {str(image)!r} cannot be read: {error.strerror}"
             ) from error
-    elif isinstance(image, Tensor):
-        content = image.detach().cpu().contiguous().numpy().tobytes()
-    elif hasattr(image, "tobytes"):
-        content = image.tobytes()
-    else:
-        raise GrainsError(f"the image is a {type(image).__name__}; wanted a path, image or tensor")
-    return hashlib.sha256(content).hexdigest()
+    if isinstance(image, Tensor):
+        return image.detach().cpu().contiguous().numpy().tobytes()
+    if isinstance(image, Image.Image):
+        return f"{image.mode} {image.size} ".encode() + image.tobytes()
+    raise GrainsError(
+        f"the image is a {type(image).__name__}; wanted a path, bytes, image or tensor"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

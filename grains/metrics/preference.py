@@ -65,7 +65,7 @@ class PairMetric(Metric, ABC):
 
 @final
 class PreferenceAccuracy(PairMetric):
-    """Share of pairs whose chosen answer is the likelier one.
+    """Share of pairs whose chosen answer is the likelier one: the preference win rate.
 
     A tie counts half: a model that cannot tell the answers apart scores chance, 0.5, and exchanging
     chosen and rejected turns the accuracy `a` into `1 - a`.
