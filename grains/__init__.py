@@ -16,6 +16,7 @@ from grains.errors import GrainsError
 if TYPE_CHECKING:
     from grains.artifact import SteeringVector
     from grains.attributors import ATTRIBUTORS, Attributor
+    from grains.credits import Credits, explain
     from grains.data import DATASETS, PairDataset, SteeringDataModule
     from grains.directions import DIRECTION_FINDERS, DirectionFinder
     from grains.injectors import INJECTORS, Injector
@@ -35,6 +36,7 @@ _HOMES = {
     "grains.sources": ("SOURCES", "DirectionSource"),
     "grains.directions": ("DIRECTION_FINDERS", "DirectionFinder"),
     "grains.injectors": ("INJECTORS", "Injector"),
+    "grains.credits": ("Credits", "explain"),
     "grains.artifact": ("SteeringVector",),
     "grains.module": ("SteeringModule",),
 }
@@ -50,6 +52,7 @@ __all__ = [
     "Attribution",
     "Attributor",
     "ContrastivePair",
+    "Credits",
     "DirectionFinder",
     "DirectionSource",
     "GrainsError",
@@ -63,6 +66,7 @@ __all__ = [
     "SteeringModule",
     "SteeringVector",
     "__version__",
+    "explain",
 ]
 
 

@@ -1,0 +1,177 @@
+"""`grains explain`: which words and which parts of a picture speak for an answer."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from grains.cli.arguments import Parser
+from grains.errors import GrainsError
+
+if TYPE_CHECKING:
+    from grains.credits import Credits
+    from grains.types import ContrastivePair
+
+PAGE = "credits.html"
+"""Where the page goes if nothing is said."""
+
+_PAIR = ("prompt", "chosen", "rejected")
+
+
+def run(command: str, argv: Sequence[str]) -> None:
+    """Run `grains explain`."""
+    args = _parser(command).parse_args(argv)
+    _check(args)
+
+    import torch
+    from tqdm.auto import tqdm
+
+    from grains.attributors import ATTRIBUTORS
+    from grains.blanks import ImageFill
+    from grains.credits import explain
+    from grains.fitting import Gap
+    from grains.models import Fill, SteerableModel
+    from grains.pictures import page
+    from grains.storage import refuse_existing, write_atomically
+    from grains.types import Reduction, Scope, checked_choice
+
+    refuse_existing(args.out, overwrite=args.overwrite)
+    _refuse_filled(args.png, args.overwrite)
+    for given, choices, flag in (
+        (args.scope, Scope, "--scope"),
+        (args.baseline, Fill, "--baseline"),
+        (args.image_baseline, ImageFill, "--image-baseline"),
+        (args.reduction, Reduction, "--reduction"),
+    ):
+        checked_choice(given, choices, flag)
+    attributor = ATTRIBUTORS.build(_spec(args.attributor))
+    pairs = _pairs(args)
+    model = SteerableModel.load(args.model, dtype=args.dtype)
+    settings = (attributor, args.scope, args.baseline, args.image_baseline, args.reduction)
+    found: list[Credits] = []
+    for start in tqdm(range(0, len(pairs), args.batch_size), desc="Explaining", delay=2):
+        found += explain(model, pairs[start : start + args.batch_size], *settings)
+    title = f"{model.name}: credits by {ATTRIBUTORS.name_of(attributor)}"
+    write_atomically(args.out, page(found, title).encode(), overwrite=args.overwrite)
+    print(f"wrote {args.out}")
+    if args.png:
+        print(f"wrote {_write_pictures(args.png, found, args.overwrite)} pictures to {args.png}")
+    if gap := Gap.of([one.name for one in found], torch.tensor([one.gap for one in found])):
+        print(f"completeness gap of the attribution: {gap}")
+
+
+def _parser(command: str) -> Parser:
+    parser = Parser(
+        prog=f"grains {command}",
+        description="Credit every word, and every part of a picture, with its share in preferring "
+        "the chosen answer; write a page that shows it. Give --data, --pairs, or one pair.",
+    )
+    add = parser.add_argument
+    add("model", help="a catalog name, a hub id, a folder or a GGUF file")
+    add("--data", metavar="NAME", help="a data set: a name, or '{name: ..., settings}'")
+    add("--pairs", metavar="FILE", help="a .jsonl, .csv or .parquet file of pairs")
+    add("--count", metavar="N", type=int, default=8, help="how many pairs, the first ones [8]")
+    add("--prompt", metavar="TEXT", help="the prompt of a single pair")
+    add("--chosen", metavar="TEXT", help="the answer that is wanted")
+    add("--rejected", metavar="TEXT", help="the answer that is not")
+    add("--image", metavar="PATH", help="the pair's picture")
+    add("--template", help="qa, plain, chat, or a text with {prompt}; the pairs' own if not given")
+    add(
+        "--attributor",
+        metavar="NAME",
+        default="integrated_gradients",
+        help="a name, or '{name: ..., settings}' [%(default)s]",
+    )
+    add("--scope", default="prompt", help="prompt, under the contrast, or sequence [%(default)s]")
+    add("--baseline", default="mean", help="where words start from: mean, eos, ... [%(default)s]")
+    add(
+        "--image-baseline",
+        metavar="BASELINE",
+        default="mean",
+        help="where pictures start from: mean, blur, ... [%(default)s]",
+    )
+    add("--reduction", default="mean", help="of the answer's tokens: mean or sum [%(default)s]")
+    add("--batch-size", metavar="N", type=int, default=4, help="pairs handled together [4]")
+    add("--dtype", help="float32, bfloat16, ...; what suits the device if not given")
+    add("--out", metavar="FILE", default=PAGE, help="the page [%(default)s]")
+    add("--png", metavar="FOLDER", help="write words and pictures as PNG files as well")
+    add("--overwrite", action="store_true", help="replace what is there")
+    return parser
+
+
+def _check(args: argparse.Namespace) -> None:
+    given = [name for name in _PAIR if getattr(args, name) is not None]
+    sources = [f"--{name}" for name in ("data", "pairs") if getattr(args, name) is not None]
+    if given or args.image:
+        if lacking := [f"--{name}" for name in _PAIR if name not in given]:
+            raise GrainsError(f"{', '.join(lacking)} is lacking; wanted all of a single pair")
+        sources.append("a single pair")
+    if len(sources) != 1:
+        said = " and ".join(sources) or "no pairs"
+        raise GrainsError(
+            f"given {said}; wanted one of --data, --pairs, or --prompt, --chosen and --rejected"
+        )
+    for name in ("count", "batch_size"):
+        if getattr(args, name) < 1:
+            flag = name.replace("_", "-")
+            raise GrainsError(f"--{flag} is {getattr(args, name)}; wanted 1 or more")
+
+
+def _pairs(args: argparse.Namespace) -> Sequence[ContrastivePair]:
+    from grains.data import SteeringDataModule
+    from grains.types import ContrastivePair
+
+    if args.prompt is not None:
+        parts = {name: getattr(args, name) for name in (*_PAIR, "image")}
+        pairs = [ContrastivePair(**parts)]
+    else:
+        # A file's name is a path, whatever it looks like.
+        source: Any = Path(args.pairs) if args.pairs else _spec(args.data)
+        pairs = SteeringDataModule(source).pairs[: args.count]
+    if args.template is None:
+        return pairs
+    return [dataclasses.replace(pair, template=args.template) for pair in pairs]
+
+
+def _spec(text: str) -> Any:
+    from grains.cli.settings import read_value
+
+    return read_value(text) if text.startswith("{") else text
+
+
+def _refuse_filled(folder: str | None, overwrite: bool) -> None:
+    if folder is None:
+        return
+    path = Path(folder)
+    if path.exists() and not path.is_dir():
+        raise GrainsError(f"{folder} is a file; wanted a folder for the pictures")
+    if path.is_dir() and any(path.iterdir()) and not overwrite:
+        raise GrainsError(f"{folder} holds files already; wanted an empty folder, or --overwrite")
+
+
+def _write_pictures(folder: str, found: Sequence[Credits], overwrite: bool) -> int:
+    import io
+
+    from grains.storage import write_atomically
+
+    count = 0
+    for name, picture in _pictures(found):
+        file = io.BytesIO()
+        picture.save(file, "PNG")
+        write_atomically(Path(folder) / f"{name}.png", file.getvalue(), overwrite=overwrite)
+        count += 1
+    return count
+
+
+def _pictures(found: Sequence[Credits]) -> Iterator[tuple[str, Any]]:
+    from grains.pictures import heat_map, overlay
+
+    for number, credits in enumerate(found, start=1):
+        name = re.sub(r"[^\w.-]+", "-", credits.name).strip("-.")[:60]
+        yield f"{number:03d}-{name}-words", heat_map(credits)
+        if credits.image is not None and credits.boxes is not None:
+            yield f"{number:03d}-{name}-picture", overlay(credits)

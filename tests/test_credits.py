@@ -1,0 +1,247 @@
+"""Credits of a pair: what the attributor found, token by token; and the command that shows them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+from grains import objectives
+from grains.attributors import ATTRIBUTORS, IntegratedGradients
+from grains.cli import main
+from grains.credits import Credits, explain, texts_of
+from grains.errors import GrainsError
+from grains.models import SteerableModel
+from grains.types import ContrastivePair
+from tests.tiny import TINY, tiny_tokenizer
+from tests.tiny_vision import picture, tiny_processor, tiny_vision
+
+SHORT = ContrastivePair(prompt="Where?", chosen="Here and there", rejected="No", id="short")
+LONG = ContrastivePair(
+    prompt="What happens if you swallow a seed?", chosen="Nothing much", rejected="It is", id="long"
+)
+IG = {"name": "integrated_gradients", "steps": 8, "tolerance": None}
+
+
+@pytest.fixture(scope="module")
+def llava():
+    return SteerableModel(tiny_vision("llava"), tiny_processor("llava"))
+
+
+def by_hand(objective, model, attributor):
+    start = objective.baseline(model.filler("mean"))
+    return ATTRIBUTORS.build(attributor).attribute(objective.score, objective.inputs, start)
+
+
+# --- what is found ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("attributor", [IG, "gradient_x_input", "occlusion"])
+def test_the_prompt_is_credited_as_by_hand(tiny, attributor):
+    model, pairs = tiny(), [SHORT, LONG]
+    found = by_hand(objectives.contrast(model, pairs), model, attributor)
+    mask = model.encode(pairs, None).attention_mask.bool()
+    for row, credits in enumerate(explain(model, pairs, attributor)):
+        assert torch.equal(credits.scores, found.scores[row][mask[row]])
+        assert credits.scores.abs().sum() > 0
+        assert credits.name == pairs[row].id
+        if attributor == IG:
+            assert credits.gap == float(found.gap[row])
+
+
+def test_each_sequence_is_credited_as_by_hand(tiny):
+    model, pairs = tiny(), [SHORT, LONG]
+    credits = explain(model, pairs, IG, scope="sequence")
+    assert [one.name for one in credits] == [
+        f"{name} ({side})" for name in ("short", "long") for side in ("chosen", "rejected")
+    ]
+    for place, side in enumerate(("chosen", "rejected")):
+        objective, encoded = objectives.likelihood(model, pairs, side)
+        found = by_hand(objective, model, IG)
+        for row in range(2):
+            kept = encoded.attention_mask[row].bool()
+            one = credits[2 * row + place]
+            assert torch.equal(one.scores, found.scores[row][kept])
+            assert one.explains == f"log p({getattr(pairs[row], side)!r})"
+
+
+def test_padding_is_left_out_and_the_tokens_are_the_prompt(tiny):
+    short, long = explain(tiny(), [SHORT, LONG], "random")
+    assert "".join(short.tokens) == "Q: Where?\nA:"
+    assert "".join(long.tokens) == "Q: What happens if you swallow a seed?\nA:"
+    assert short.explains == "log p('Here and there') - log p('No')"
+    assert short.image is None and short.boxes is None
+
+
+def test_the_template_has_no_credit_and_the_words_have(tiny):
+    (credits,) = explain(tiny(), [LONG], IG)
+    words = "".join(
+        text for text, kind in zip(credits.tokens, credits.modality, strict=True) if kind == "text"
+    )
+    assert words.strip() == LONG.prompt
+    assert set(credits.modality) == {"text", "template"}
+    assert (credits.of("template") == 0).all() and len(credits.of("template")) > 3
+    assert (credits.of("text") != 0).all()
+    assert credits.share("text") == 1
+    assert credits.share("template") == credits.share("image") == 0
+
+
+def test_an_attributor_is_given_by_name_by_settings_or_as_an_object(tiny):
+    ways = [IG, IntegratedGradients(steps=8, tolerance=None)]
+    one, other = (explain(tiny(), [SHORT], way)[0].scores for way in ways)
+    assert torch.equal(one, other)
+    assert not torch.equal(one, explain(tiny(), [SHORT], {**IG, "steps": 1})[0].scores)
+
+
+def test_a_wrong_setting_is_refused(tiny):
+    with pytest.raises(GrainsError, match="did you mean 'prompt'"):
+        explain(tiny(), [SHORT], scope="promt")  # type: ignore[arg-type]
+    with pytest.raises(GrainsError, match="did you mean 'occlusion'"):
+        explain(tiny(), [SHORT], "oclusion")
+
+
+def test_a_credit_for_each_token_a_box_for_each_image_token():
+    given = {"tokens": ("a", "b"), "scores": torch.zeros(2), "modality": ("text", "image")}
+    whole = Credits(**given, boxes=torch.zeros(1, 4))
+    assert whole.share("text") == 0  # of nothing
+    for changes, words in (
+        ({"scores": torch.zeros(3)}, "3 scores"),
+        ({"modality": ("text",)}, "1 modalities"),
+        ({"boxes": torch.zeros(2, 4)}, "2 boxes"),
+    ):
+        with pytest.raises(GrainsError, match=words):
+            dataclasses.replace(whole, **changes)
+
+
+def test_tokens_keep_their_blanks_also_where_decoding_drops_the_first():
+    class Dropping:
+        """Decodes as SentencePiece does: without the blank that a text starts with."""
+
+        words = ("\u2581the", "re", "\n", "\u2581")
+
+        def decode(self, ids, clean_up_tokenization_spaces):
+            text = "".join(self.words[token] for token in ids).replace("\u2581", " ")
+            return text.removeprefix(" ")
+
+    assert texts_of(Dropping(), [0, 1, 2, 0]) == (" the", "re", "\n", " the")
+    text = "Is the sky blue?\nYes,  it is."
+    ids = tiny_tokenizer()(text)["input_ids"]
+    assert "".join(texts_of(tiny_tokenizer(), ids)) == text
+
+
+# --- with a picture -----------------------------------------------------------------------------
+
+
+def test_image_tokens_have_credit_boxes_and_the_picture(llava):
+    pairs = [dataclasses.replace(SHORT, image=picture(0, 60, 40)), LONG]
+    seen, blind = explain(llava, pairs, IG)
+    assert seen.modality.count("image") == 16
+    assert seen.boxes.shape == (16, 4) and seen.image.size == (60, 40)
+    assert (seen.of("image")[1:] != 0).all()  # the first stands at position 0, which is held
+    shares = [seen.share(kind) for kind in ("text", "image", "template")]
+    assert shares[0] > 0 and shares[1] > 0 and shares[2] == 0 and sum(shares) == pytest.approx(1)
+    assert blind.share("image") == 0 and blind.boxes is None and blind.image is None
+    other = explain(llava, [dataclasses.replace(SHORT, image=picture(1, 60, 40))], IG)[0]
+    assert not torch.allclose(seen.of("image"), other.of("image"))
+
+
+def test_of_several_pictures_no_place_is_claimed(llava):
+    both = dataclasses.replace(SHORT, image=(picture(0), picture(1)))
+    (credits,) = explain(llava, [both], "gradient_x_input")
+    assert credits.modality.count("image") == 32
+    assert credits.boxes is None and credits.image is None
+
+
+# --- the command --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("explain")
+    TINY["llama"]().save_pretrained(folder / "model")
+    tiny_tokenizer().save_pretrained(folder / "model")
+    rows = [{"prompt": f"What is {i}?", "chosen": "One", "rejected": "Two"} for i in range(5)]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+SINGLE = ("--prompt", "Where?", "--chosen", "Here", "--rejected", "No")
+
+
+def test_the_command_writes_a_page_and_pictures_of_some_pairs(saved, tmp_path, capsys):
+    argv = ["explain", str(saved / "model"), "--pairs", str(saved / "pairs.jsonl"), "--count", "3"]
+    assert main([*argv, "--png", "out", "--batch-size", "2", "--out", "p.html"]) == 0
+    said = capsys.readouterr().out
+    assert "wrote p.html" in said and "wrote 3 pictures to out" in said
+    assert "completeness gap of the attribution: median" in said
+    page = (tmp_path / "p.html").read_text(encoding="utf-8")
+    assert page.count("<section>") == 3
+    assert "credits by integrated_gradients" in page
+    names = sorted(file.name for file in (tmp_path / "out").iterdir())
+    assert names == [f"00{i}-pairs-000{i}-words.png" for i in (1, 2, 3)]
+    with Image.open(tmp_path / "out" / names[0]) as words:
+        assert words.width == 960
+
+
+def test_the_command_takes_a_single_pair_settings_and_a_data_set(saved, tmp_path):
+    argv = ["explain", str(saved / "model"), "--attributor", "{name: occlusion, token_budget: 64}"]
+    assert main([*argv, *SINGLE, "--scope", "sequence", "--template", "plain"]) == 0
+    page = (tmp_path / "credits.html").read_text(encoding="utf-8")
+    assert page.count("<section>") == 2
+    data = "{name: starter, behavior: cheerfulness}"
+    assert main([*argv, "--data", data, "--count", "2", "--out", "two.html"]) == 0
+    assert (tmp_path / "two.html").read_text(encoding="utf-8").count("<section>") == 2
+
+
+def test_the_command_shows_a_picture(llava, tmp_path, monkeypatch):
+    monkeypatch.setattr(SteerableModel, "load", lambda *_, **__: llava)
+    picture(0, 60, 40).save(tmp_path / "seen.png")
+    argv = ["explain", "llava", *SINGLE, "--image", "seen.png", "--png", "out"]
+    assert main([*argv, "--attributor", "gradient_x_input"]) == 0
+    assert len(list((tmp_path / "out").iterdir())) == 2
+    page = (tmp_path / "credits.html").read_text(encoding="utf-8")
+    assert page.count("<rect") == 16 and page.count("data:image/png") == 2
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        ((), "no pairs"),
+        (("--data", "starter", "--pairs", "p.jsonl"), "--data and --pairs"),
+        (("--prompt", "a", "--chosen", "b"), "--rejected is lacking"),
+        (("--image", "a.png"), "--prompt, --chosen, --rejected is lacking"),
+        (("--data", "starter", *SINGLE), "a single pair"),
+        ((*SINGLE, "--count", "0"), "--count is 0"),
+        ((*SINGLE, "--batch-size", "0"), "--batch-size is 0"),
+        ((*SINGLE, "--attributor", "oclusion"), "did you mean 'occlusion'"),
+        ((*SINGLE, "--scope", "promt"), "did you mean 'prompt'"),
+        ((*SINGLE, "--baseline", "maen"), "did you mean 'mean'"),
+        ((*SINGLE, "--reduction", "men"), "did you mean 'mean'"),
+        ((*SINGLE, "--out", "full/there.html"), "full/there.html exists"),
+        ((*SINGLE, "--png", "full"), "full holds files"),
+        ((*SINGLE, "--png", "full/there.html"), "is a file"),
+    ],
+)
+def test_mistakes_are_one_line_before_any_model_is_read(argv, words, tmp_path, capsys):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "there.html").write_text("precious")
+    assert main(["explain", "/no/such/model", *argv]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("grains: error: ") and err.count("\n") == 1
+    assert words in err
+    assert (tmp_path / "full" / "there.html").read_text() == "precious"
+
+
+def test_overwrite_replaces(saved, tmp_path):
+    argv = ["explain", str(saved / "model"), *SINGLE, "--attributor", "random", "--png", "out"]
+    assert main(argv) == 0
+    assert main(argv) == 2
+    assert main([*argv, "--overwrite"]) == 0
