@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from grains.hooks import recording
-from grains.models import Encoded, Fill, SteerableModel
+from grains.models import Encoded, SteerableModel
 from grains.types import Readout
 
 
@@ -69,15 +69,15 @@ def read(
 def masked(
     inputs: Float[Tensor, "batch seq d_model"],
     selected: Bool[Tensor, "batch masked"],
-    fill: Float[Tensor, " d_model"],
+    fill: Float[Tensor, "*batch d_model"],
 ) -> Float[Tensor, "batch seq d_model"]:
-    """Return the embeddings with the selected positions filled.
+    """Return the embeddings with the selected positions filled, with one embedding or their own.
 
     `selected` may be shorter than the sequence: it then covers its first columns, the prompt.
     """
-    width = selected.shape[1]
-    filled = torch.where(selected[..., None], fill, inputs[:, :width])
-    return torch.cat([filled, inputs[:, width:]], dim=1)
+    behind = inputs.shape[1] - selected.shape[1]
+    selected = torch.nn.functional.pad(selected, (0, behind))
+    return torch.where(selected[..., None], fill.to(inputs), inputs)
 
 
 def deltas(
@@ -86,7 +86,7 @@ def deltas(
     selections: Sequence[Bool[Tensor, "batch masked"]],
     layers: Sequence[int],
     where: Readout,
-    fill: Fill = "mean",
+    fill: Float[Tensor, "*batch d_model"],
 ) -> tuple[Activations, list[dict[int, Float[Tensor, "batch d_model"]]]]:
     """Return what the selected positions contribute: original minus masked, at the read-out.
 
@@ -98,7 +98,7 @@ def deltas(
     batch = len(encoded.names)
     copies = 1 + len(selections)
     original = model.embed(encoded)
-    inputs = torch.cat([original, *(masked(original, s, model.filler(fill)) for s in selections)])
+    inputs = torch.cat([original, *(masked(original, s, fill) for s in selections)])
     rows = torch.arange(batch).repeat(copies)
     whole, *without = read(model, encoded.take(rows), layers, where, inputs).split([batch] * copies)
     return whole, [

@@ -10,7 +10,7 @@ from typing import Any
 from grains.attributors import ATTRIBUTORS
 from grains.directions import DIRECTION_FINDERS, DirectionFinder, MeanDifference
 from grains.errors import GrainsError, did_you_mean
-from grains.maskers import MASKERS, Shuffled
+from grains.maskers import MASKERS
 from grains.sources import SOURCES, Answers, DirectionSource, Masked
 
 FITTED_CONTROLS = ("random_masks", "caa")
@@ -72,11 +72,8 @@ def control_arms(controls: Sequence[str], arms: Sequence[Arm], seed: int) -> lis
     if "random_masks" in controls:
         for arm in arms:
             assert isinstance(arm.source, Masked)
-            masker = Shuffled(masker=arm.source.masker, seed=seed)
-            source = dataclasses.replace(arm.source, masker=masker)
-            found.append(
-                Arm(name=control_of("random_masks", arm.name), source=source, finder=arm.finder)
-            )
+            name = control_of("random_masks", arm.name)
+            found.append(Arm(name=name, source=arm.source.shuffled(seed), finder=arm.finder))
     if "caa" in controls:
         found.append(Arm(name="caa", source=Answers(), finder=MeanDifference()))
     return found
@@ -90,10 +87,12 @@ def control_of(control: str, arm: str) -> str:
 def controls_of(controls: Sequence[str] | None, main: Arm) -> list[str]:
     """Return the controls' names: those asked for, or all that make sense for the main arm."""
     masks = isinstance(main.source, Masked)
-    is_caa = isinstance(main.source, Answers)
+    elsewhere = main.source.site != Answers.site
     if controls is None:
         senseless = {"random_masks"} if not masks else set()
-        return [name for name in CONTROLS if name not in senseless | ({"caa"} if is_caa else set())]
+        if elsewhere or isinstance(main.source, Answers):
+            senseless.add("caa")
+        return [name for name in CONTROLS if name not in senseless]
     if isinstance(controls, str):
         raise GrainsError(f"controls is {controls!r}; wanted a list, such as [{controls!r}]")
     for name in controls:
@@ -102,6 +101,11 @@ def controls_of(controls: Sequence[str] | None, main: Arm) -> list[str]:
         if name == "random_masks" and not masks:
             raise GrainsError(
                 "control 'random_masks' needs source 'masked'; wanted another control"
+            )
+        if name == "caa" and elsewhere:
+            raise GrainsError(
+                "control 'caa' is of the decoder, where answers differ; wanted another control for "
+                f"a source of the site {main.source.site!r}"
             )
     return list(controls)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from numbers import Real
@@ -22,7 +22,7 @@ from grains.errors import GrainsError
 from grains.injectors.base import INJECTORS, Injector
 from grains.layers import show_layers
 from grains.storage import load_record, save_record
-from grains.types import Positions
+from grains.types import Positions, Site, checked_choice
 from grains.vector_parts import (
     checked_by_layer,
     checked_directions,
@@ -31,6 +31,7 @@ from grains.vector_parts import (
     checked_positions,
     fingerprint_of,
     named_injector,
+    placed_edit,
     refuse_unsummable,
 )
 
@@ -41,7 +42,8 @@ class Fingerprinted(hooks.Hookable, Protocol):
     """A model that can be steered and says which one it is."""
 
     fingerprint: Any
-    """`model_type`, `n_blocks`, `width`, and `weights`, a hash."""
+    """`model_type`, `n_blocks`, `width`, and `weights`, a hash; with a vision tower `vision`, which
+    holds the last three of the tower."""
 
 
 @final
@@ -58,6 +60,8 @@ class SteeringVector:
         coefficient: strength, the same for all layers.
         injector: how hidden states are moved.
         positions: where they are moved.
+        site: whose blocks the layers are: the decoder's, or the vision tower's. There an edit acts
+            on pictures that are encoded while the steering is applied, and on no text.
         weights: layer to its share of the coefficient; 1 for a layer that is left out.
         card: how the vector was made, see `grains.card`; what JSON can hold.
 
@@ -70,6 +74,7 @@ class SteeringVector:
     coefficient: float
     injector: Injector
     positions: Positions = "all"
+    site: Site = "decoder"
     weights: dict[int, float] = field(default_factory=dict)
     card: cards.Card = field(default_factory=dict)
 
@@ -81,12 +86,13 @@ class SteeringVector:
             raise GrainsError(f"the norm of layer {bad[0]} is {norms[bad[0]]}; wanted more than 0")
         if not isinstance(self.injector, Injector):
             raise GrainsError(f"the injector is {self.injector!r}; wanted an Injector")
+        checked_choice(self.site, Site, "the site")
         parts = {
             "directions": directions,
             "norms": norms,
             "weights": checked_by_layer(self.weights, directions, "weight", default=1.0),
             "coefficient": checked_number(self.coefficient, "the coefficient"),
-            "positions": checked_positions(self.positions),
+            "positions": checked_positions(self.positions, self.site),
             "card": cards.check_card(self.card),
         }
         for name, value in parts.items():
@@ -117,18 +123,21 @@ class SteeringVector:
             coefficient: instead of the vector's own.
             positions: instead of the vector's own.
             strict: refuse a model of another family or with other weights. One with another width
-                or number of blocks is always refused.
+                or number of blocks at the site is always refused.
 
         Raises:
             GrainsError: for another model, at once and not when the context is entered.
         """
-        cards.check_model(self.card, self.layers, self.width, fingerprint_of(model), strict=strict)
+        of_model = fingerprint_of(model)
+        cards.check_model(self.card, self.layers, self.width, self.site, of_model, strict=strict)
         strengths = self.strengths(coefficient)
         edits = {
-            layer: self._edit(layer, strengths[layer]) for layer in self.layers if strengths[layer]
+            layer: placed_edit(self.injector, direction, strengths[layer], self.norms[layer])
+            for layer, direction in self.directions.items()
+            if strengths[layer]
         }
-        where = self.positions if positions is None else checked_positions(positions)
-        return hooks.editing(model, edits, where) if edits else nullcontext()
+        where = self.positions if positions is None else checked_positions(positions, self.site)
+        return hooks.editing(model, edits, where, site=self.site) if edits else nullcontext()
 
     def strengths(self, coefficient: float | None = None) -> dict[int, float]:
         """Return coefficient times weight of each layer, in units of the layer's norm."""
@@ -173,6 +182,7 @@ class SteeringVector:
             "format_version": FORMAT_VERSION,
             "coefficient": self.coefficient,
             "positions": self.positions,
+            "site": self.site,
             "injector": injector,
             "norms": {str(layer): norm for layer, norm in self.norms.items()},
             "weights": {str(layer): weight for layer, weight in self.weights.items()},
@@ -200,6 +210,7 @@ class SteeringVector:
                 coefficient=record["coefficient"],
                 injector=named_injector(record["injector"]),
                 positions=record["positions"],
+                site=record.get("site", "decoder"),
                 card=record["card"],
             )
         except GrainsError:
@@ -213,7 +224,7 @@ class SteeringVector:
         The largest strength becomes the coefficient, so that it keeps its unit.
 
         Raises:
-            GrainsError: for vectors of two models, two injectors or two scopes of positions, and
+            GrainsError: for vectors of two models, injectors, scopes of positions or sites, and
                 for injectors that do not displace by `coefficient * norm * direction`.
         """
         if not isinstance(other, SteeringVector):
@@ -259,38 +270,25 @@ class SteeringVector:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SteeringVector):
             return NotImplemented
-        parts = ("layers", "norms", "weights", "coefficient", "injector", "positions", "card")
+        parts = {"layers"} | {part.name for part in dataclasses.fields(self)} - {"directions"}
         return all(getattr(self, part) == getattr(other, part) for part in parts) and all(
             torch.equal(self.directions[layer], other.directions[layer]) for layer in self.layers
         )
 
     def __repr__(self) -> str:
         of = f" of {self.card['model']!r}" if "model" in self.card else ""
+        tower = "vision " if self.site == "vision" else ""
         return (
-            f"SteeringVector(layers {show_layers(self.layers)}{of}, width {self.width}, "
+            f"SteeringVector({tower}layers {show_layers(self.layers)}{of}, width {self.width}, "
             f"{self.injector} x {self.coefficient:g} at {self.positions} positions)"
         )
-
-    def _edit(self, layer: int, strength: float) -> Callable[[Tensor], Tensor]:
-        direction, norm, edit = self.directions[layer], self.norms[layer], self.injector.edit
-        placed: dict[tuple[torch.device, torch.dtype], Tensor] = {}
-
-        def move(hidden: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
-            key = (hidden.device, hidden.dtype)
-            if key not in placed:
-                # One made in inference mode could not be used later where gradients are wanted.
-                with torch.inference_mode(False):
-                    placed[key] = direction.to(*key)
-            return edit(hidden, placed[key], strength, norm)
-
-        return move
 
     def _push(self, layer: int) -> Float[Tensor, " d_model"]:
         return self.directions[layer].double() * (self.strengths()[layer] * self.norms[layer])
 
     def _refuse_sum(self, other: SteeringVector) -> None:
         refuse_unsummable(self.injector)
-        for what in ("injector", "positions", "width"):
+        for what in ("site", "injector", "positions", "width"):
             ours, theirs = getattr(self, what), getattr(other, what)
             if ours != theirs:
                 raise GrainsError(f"the {what} is {ours!r} and {theirs!r}; wanted the same in both")

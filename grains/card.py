@@ -2,8 +2,9 @@
 
 =============  ================================================================================
 `model`        name under which the model was loaded
-`fingerprint`  what the model must show again: `model_type`, `n_blocks`, `width`, `weights`
-`site`         where hidden states were read and are edited: always the output of the block
+`fingerprint`  what the model must show again: `model_type`, `n_blocks`, `width`, `weights`, and
+               under `vision` the last three of its vision tower, where it has one
+`site`         at whose blocks' outputs hidden states are edited: `decoder` or `vision`
 `data`         id of the data set and of its split
 `components`   settings of every component, by kind
 `seeds`        by what they seeded
@@ -32,10 +33,9 @@ from torch import Tensor
 
 from grains._version import __version__
 from grains.errors import GrainsError
+from grains.types import Site
 
 Card = dict[str, Any]
-
-SITE = "block output"
 
 
 def new_card(
@@ -45,6 +45,7 @@ def new_card(
     data: Mapping[str, Any],
     components: Mapping[str, Any],
     seeds: Mapping[str, int],
+    site: Site = "decoder",
     certificates: Mapping[int, Any] | None = None,
     validation: Iterable[Mapping[str, Any]] = (),
 ) -> Card:
@@ -53,7 +54,7 @@ def new_card(
         {
             "model": model,
             "fingerprint": fingerprint,
-            "site": SITE,
+            "site": site,
             "data": data,
             "components": components,
             "seeds": seeds,
@@ -97,7 +98,8 @@ def check_card(card: Any) -> Card:
         GrainsError: for what is no card: JSON cannot hold it, or a part that is read has no shape.
     """
     card = plain(card)
-    if not isinstance(card, dict) or not isinstance(card.get("fingerprint", {}), dict):
+    fingerprint = card.get("fingerprint", {}) if isinstance(card, dict) else None
+    if not isinstance(fingerprint, dict) or not isinstance(fingerprint.get("vision", {}), dict):
         raise GrainsError("the card is not a mapping, or its fingerprint is none; wanted mappings")
     parents = card.get("parents", [])
     if not isinstance(parents, list) or not all(
@@ -111,7 +113,13 @@ def check_card(card: Any) -> Card:
 
 
 def check_model(
-    card: Card, layers: Iterable[int], width: int, model: Mapping[str, Any], *, strict: bool
+    card: Card,
+    layers: Iterable[int],
+    width: int,
+    site: Site,
+    model: Mapping[str, Any],
+    *,
+    strict: bool,
 ) -> None:
     """Refuse a model that a vector was not made for.
 
@@ -119,24 +127,44 @@ def check_model(
         card: the vector's.
         layers: the blocks that it steers.
         width: of its directions.
+        site: whose blocks they are.
         model: the model's fingerprint.
         strict: refuse other weights and another family, too. Another shape is always refused.
 
     Raises:
         GrainsError: naming both models.
     """
-    made_for = {"width": width, **card.get("fingerprint", {})}
-    ours, theirs = _described(made_for, card.get("model")), _described(model)
-    if model["width"] != width:
-        raise GrainsError(f"the vector is for {ours}, the model is {theirs}; wanted equal widths")
-    if model["n_blocks"] != made_for.get("n_blocks", model["n_blocks"]):
-        raise GrainsError(f"the vector is for {ours}, the model is {theirs}; wanted as many blocks")
-    if max(layers) >= model["n_blocks"]:
-        raise GrainsError(f"the vector steers layer {max(layers)}, the model is {theirs}")
+    known, theirs = card.get("fingerprint", {}), _described(model)
+    if site == "decoder":
+        made_for = {"width": width, **known}
+        place, wanted, found = "", made_for, model
+    else:
+        made_for = {**known, "vision": {"width": width, **known.get("vision", {})}}
+        if "vision" not in model:
+            raise GrainsError(
+                f"the vector steers a vision tower and the model {theirs} reads text alone; wanted "
+                "a vision-language model"
+            )
+        place, wanted, found = " of the vision tower", made_for["vision"], model["vision"]
+    ours = _described(made_for, card.get("model"))
+    if found["width"] != width:
+        raise GrainsError(
+            f"the vector is for {ours}, the model is {theirs}; wanted equal widths{place}"
+        )
+    if found["n_blocks"] != wanted.get("n_blocks", found["n_blocks"]):
+        raise GrainsError(
+            f"the vector is for {ours}, the model is {theirs}; wanted as many blocks{place}"
+        )
+    if max(layers) >= found["n_blocks"]:
+        raise GrainsError(f"the vector steers layer {max(layers)}{place}, the model is {theirs}")
     if not strict:
         return
-    for key, what in (("model_type", "the same family"), ("weights", "the same weights")):
-        if made_for.get(key) != model[key]:
+    for key, what in (
+        ("model_type", "the same family"),
+        ("weights", "the same weights"),
+        ("vision", "the same vision tower"),
+    ):
+        if made_for.get(key) != model.get(key):
             raise GrainsError(
                 f"the vector is for {ours}, the model is {theirs}; wanted {what}, or strict=False"
             )
@@ -180,11 +208,16 @@ def _made_now() -> Card:
 
 def _described(fingerprint: Mapping[str, Any], name: str | None = None) -> str:
     """Write a fingerprint in a few words, such as `llama, 30 blocks, width 576, weights 3fa2c1`."""
-    parts = [
-        repr(name) if name else "",
-        str(fingerprint.get("model_type", "an unnamed model")),
-        f"{fingerprint['n_blocks']} blocks" if "n_blocks" in fingerprint else "",
-        f"width {fingerprint['width']}",
-        f"weights {str(fingerprint['weights'])[:8]}" if "weights" in fingerprint else "",
-    ]
+    parts = [repr(name) if name else "", str(fingerprint.get("model_type", "an unnamed model"))]
+    parts += _shape(fingerprint)
+    if "vision" in fingerprint:
+        parts.append("vision tower of " + ", ".join(_shape(fingerprint["vision"])))
     return "(" + ", ".join(filter(None, parts)) + ")"
+
+
+def _shape(part: Mapping[str, Any]) -> list[str]:
+    return [
+        *([f"{part['n_blocks']} blocks"] if "n_blocks" in part else []),
+        *([f"width {part['width']}"] if "width" in part else []),
+        *([f"weights {str(part['weights'])[:8]}"] if "weights" in part else []),
+    ]

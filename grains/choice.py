@@ -122,13 +122,24 @@ def choose(cells: Sequence[Cell], budget: Budget, *, force: bool = False) -> Cel
     return max(allowed, key=lambda cell: -math.inf if math.isnan(cell.gain) else cell.gain)
 
 
-def parse_coefficients(given: Any) -> list[float] | None:
+def parse_coefficients(given: Any, *, blind: bool) -> list[float] | None:
     """Return the coefficients to try, or None for `"auto"`.
 
+    Args:
+        given: what a user says.
+        blind: whether the damage of any coefficient stays unseen.
+
     Raises:
-        GrainsError: for anything but numbers, a list of them, or `"auto"`.
+        GrainsError: for anything but numbers, a list of them, or `"auto"`; and for `"auto"` where
+            damage stays unseen.
     """
     if given == "auto":
+        if blind:
+            raise GrainsError(
+                "coefficient is 'auto', and steering pictures does no damage on neutral text, "
+                "which holds none; wanted a number, a list to choose from, or neutral=DATASET with "
+                "pictures"
+            )
         return None
     values = given if isinstance(given, list) else [given]
     for value in values:

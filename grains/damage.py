@@ -21,6 +21,7 @@ from grains.errors import GrainsError
 from grains.metrics import MeanKL, TokenPerplexity
 from grains.models import SteerableModel
 from grains.models.encoding import Encoded
+from grains.types import ContrastivePair
 
 
 class Damage(NamedTuple):
@@ -34,6 +35,7 @@ class Damage(NamedTuple):
     perplexity_ratio: float
 
 
+Batch = Sequence[str | ContrastivePair]
 NO_DAMAGE = Damage(0.0, 1.0)
 
 
@@ -71,12 +73,14 @@ class Budget:
 class NeutralText:
     """The unsteered model's predictions on neutral text, kept to measure damage against.
 
-    The opening quarter of each text counts as the prompt and the rest is scored, so that every
-    position scope steers something and is seen.
+    Of a plain text the opening quarter counts as the prompt and the rest is scored, so that every
+    position scope steers something and is seen. Of a pair, with pictures or without, the chosen
+    answer is scored.
 
     Args:
         model: the model; no steering may be applied while this is made.
-        texts: some thousand tokens in all are enough for a mean KL within a few percent.
+        texts: texts, or pairs; some thousand scored tokens are enough for a mean KL within a few
+            percent.
         token_budget: positions in one forward pass.
         quiet: without a progress bar.
     """
@@ -84,7 +88,7 @@ class NeutralText:
     def __init__(
         self,
         model: SteerableModel,
-        texts: Sequence[str],
+        texts: Sequence[str] | Sequence[ContrastivePair],
         *,
         token_budget: int = 2048,
         quiet: bool = False,
@@ -92,51 +96,60 @@ class NeutralText:
         if not texts:
             raise GrainsError("there are no neutral texts; wanted one or more")
         self.model = model
-        by_length = sorted(texts, key=len)
-        longest = max(len(model.tokenizer(text)["input_ids"]) for text in by_length)
+        by_length = sorted(texts, key=_length)
+        longest = self._encode([by_length[-1]]).input_ids.shape[1]
         size = max(1, token_budget // longest)
-        batches = [by_length[i : i + size] for i in range(0, len(by_length), size)]
-        self._batches = [model.encoder.encode_texts(batch, 0.25, model.device) for batch in batches]
+        self._batches = [by_length[i : i + size] for i in range(0, len(by_length), size)]
         # Half precision halves the memory of tokens x vocabulary; both sides are rounded alike,
         # so that the unsteered model is at distance 0 from itself exactly.
         self._quiet = quiet
-        self._unsteered = [self._predict(batch) for batch in self._bar("Unsteered neutral text")]
+        known = [self._predict(batch) for batch in self._bar("Unsteered neutral text")]
+        self._unsteered = [logits for logits, _ in known]
+        self._targets = [targets for _, targets in known]
         self.perplexity = self._perplexity(self._unsteered)
 
     def damage(self) -> Damage:
         """Return the damage of whatever steering is applied now."""
         divergence, perplexity = MeanKL(), TokenPerplexity()
         bar = self._bar("Steered neutral text")
-        for batch, before in zip(bar, self._unsteered, strict=True):
-            after = self._predict(batch)
+        for batch, before, targets in zip(bar, self._unsteered, self._targets, strict=True):
+            after, _ = self._predict(batch)
             if not after.isfinite().all():
                 return Damage(math.inf, math.inf)
             divergence.update(before.to(after.device), after)
-            perplexity.update(_log_probs(after, _targets(batch)))
+            perplexity.update(_log_probs(after, targets))
         return Damage(float(divergence.compute()), float(perplexity.compute()) / self.perplexity)
 
-    def _bar(self, what: str) -> Iterable[Encoded]:
+    def _bar(self, what: str) -> Iterable[Batch]:
         return tqdm(self._batches, desc=what, leave=False, delay=2, disable=self._quiet)
 
-    def _predict(self, batch: Encoded) -> Tensor:
-        # [tokens, vocab]: the logits that score each real answer token.
-        batch = batch.to(self.model.device)  # which may have moved since
+    def _encode(self, batch: Batch) -> Encoded:
+        # Anew each time: a steered vision tower acts here.
+        pairs = [item for item in batch if isinstance(item, ContrastivePair)]
+        if pairs:
+            return self.model.encode(pairs, "chosen")
+        texts = [item for item in batch if isinstance(item, str)]
+        return self.model.encoder.encode_texts(texts, 0.25, self.model.device)
+
+    def _predict(self, items: Batch) -> tuple[Tensor, Tensor]:
+        # [tokens, vocab] and [tokens]: the logits that score each real answer token, and the token.
+        batch = self._encode(items)
         width = batch.input_ids.shape[1] - batch.prompt_length
         with torch.no_grad():
             logits = self.model.logits(batch, keep=width + 1)[:, -width - 1 : -1]
         scored = logits[batch.answer_mask[:, batch.prompt_length :].to(logits.device)].half()
         # Tokens that a model rules out, by -1e9 or -inf, are no sign that it is broken.
-        return scored.clamp(min=torch.finfo(scored.dtype).min)
+        return scored.clamp(min=torch.finfo(scored.dtype).min), batch.input_ids[batch.answer_mask]
 
     def _perplexity(self, predictions: Sequence[Tensor]) -> float:
         perplexity = TokenPerplexity()
-        for batch, logits in zip(self._batches, predictions, strict=True):
-            perplexity.update(_log_probs(logits, _targets(batch)))
+        for logits, targets in zip(predictions, self._targets, strict=True):
+            perplexity.update(_log_probs(logits, targets))
         return float(perplexity.compute())
 
 
-def _targets(batch: Encoded) -> Tensor:
-    return batch.input_ids[:, batch.prompt_length :][batch.answer_mask[:, batch.prompt_length :]]
+def _length(item: str | ContrastivePair) -> int:
+    return len(item) if isinstance(item, str) else len(item.prompt) + len(item.chosen)
 
 
 def _log_probs(logits: Tensor, targets: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from grains.directions import Certificate, DirectionFinder
 from grains.injectors import Injector
 from grains.models import SteerableModel
 from grains.sources import Memo, Rows
-from grains.types import Positions
+from grains.types import Positions, Site
 
 
 class RowStore:
@@ -143,6 +143,7 @@ class Fit:
         self.positions: Positions = positions
         self.controls, self.seed = controls, seed
         self.all_arms = [*arms, *control_arms(controls, arms, seed)]
+        self.site: Site = arms[0].source.site
         self.layers = sorted({layer for layers in layer_sets for layer in layers})
         self.found: dict[str, Found] = {}
         self.gap: Gap | None = None
@@ -169,8 +170,9 @@ class Fit:
                 self.pairs = len(names)
                 self.gap = Gap.of(names, rows.gap)
         if "random_direction" in self.controls:
-            norms = self.found[self.arms[0].name].norms
-            self.found["random_direction"] = random_directions(norms, self.model.width, self.seed)
+            found = self.found[self.arms[0].name]
+            width = len(found.directions[self.layers[0]])
+            self.found["random_direction"] = random_directions(found.norms, width, self.seed)
 
     def candidates(self) -> dict[str, list[SteeringVector]]:
         """Return arm to one vector of coefficient 1 for each set of layers."""
@@ -182,7 +184,7 @@ class Fit:
     def vector(self, name: str, layers: Sequence[int]) -> SteeringVector:
         """Return the vector of an arm or control, of coefficient 1, for some layers."""
         found = self.found[name]
-        return as_vector(self.model, found, layers, self.injector, self.positions)
+        return as_vector(self.model, found, layers, self.injector, self.positions, self.site)
 
     def unstable(self) -> dict[str, list[int]]:
         """Return arm to the layers whose direction has no stable sign."""
@@ -195,6 +197,7 @@ def as_vector(
     layers: Sequence[int],
     injector: Injector,
     positions: Positions,
+    site: Site,
 ) -> SteeringVector:
     """Return directions of some layers as a vector of coefficient 1 for the model."""
     return SteeringVector(
@@ -203,6 +206,7 @@ def as_vector(
         coefficient=1.0,
         injector=injector,
         positions=positions,
+        site=site,
         card={"model": model.name, "fingerprint": model.fingerprint},
     )
 

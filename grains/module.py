@@ -19,7 +19,7 @@ from grains.choice import (
     parse_layer_sets,
 )
 from grains.damage import Budget
-from grains.data import PairBatch, SteeringDataModule
+from grains.data import DATASETS, PairBatch, PairDataset, SteeringDataModule
 from grains.directions import DIRECTION_FINDERS, DirectionFinder
 from grains.errors import GrainsError
 from grains.fitting import Fit
@@ -28,11 +28,12 @@ from grains.layers import show_layers
 from grains.maskers import Masker
 from grains.models import SteerableModel
 from grains.scoring import UNSTEERED, Panel, accuracy, margin
-from grains.sources import DirectionSource, Masked, describe_source
-from grains.steered import SteeredModule
+from grains.sources import SOURCES, DirectionSource, Masked
+from grains.steered import BLIND, SteeredModule
 from grains.storage import refuse_existing
 from grains.tables import show_choice
 from grains.types import Positions, Reduction, checked_choice
+from grains.vector_parts import checked_positions
 
 
 class SteeringModule(SteeredModule):
@@ -45,7 +46,8 @@ class SteeringModule(SteeredModule):
 
     Args:
         lm: the model, or what `SteerableModel.load` takes.
-        source: where the finder's rows come from: `masked` (GrAInS), `answers` (CAA) or `gradient`.
+        source: where the finder's rows come from: `masked` (GrAInS), `answers` (CAA), `gradient`,
+            or `perturbed_images` (VTI), which steers the vision tower: `layers` are then its own.
         attributor: for `masked`, who is to be credited: `integrated_gradients` if not given.
         masker: for `masked`, which positions count as credited (`top_k` if not given); a list is a
             dimension of the grid.
@@ -57,6 +59,7 @@ class SteeringModule(SteeredModule):
         positions: where hidden states are moved.
         controls: what is tested beside the steering, at equal damage: `random_direction`,
             `random_masks`, `caa`. None: all that make sense for the source.
+        neutral: a data set on whose chosen answers damage is measured; packaged text if not given.
         reduction: whether answers are compared by log-probability a token (`mean`) or in all.
         max_kl: damage budget, KL to the unsteered model on neutral text, in nats a token.
         max_perplexity_ratio: damage budget, perplexity on neutral text over the unsteered one.
@@ -88,6 +91,7 @@ class SteeringModule(SteeredModule):
         coefficient: float | str | list[float] = "auto",
         positions: Positions = "all",
         controls: list[str] | None = None,
+        neutral: str | dict[str, Any] | PairDataset | None = None,
         reduction: Reduction = "mean",
         max_kl: float = 0.1,
         max_perplexity_ratio: float = 1.1,
@@ -99,27 +103,21 @@ class SteeringModule(SteeredModule):
         max_new_tokens: int = 64,
         seed: int = 0,
     ) -> None:
-        checked_choice(positions, Positions, "positions")
         checked_choice(reduction, Reduction, "reduction")
         main = main_arms(source, attributor, masker, direction_finder, reduction)
+        checked_positions(positions, site := main[0].source.site)
         # Small files first: a mistake in one should not cost the loading of a model.
         given = SteeringVector.load(vector) if isinstance(vector, (str, Path)) else vector
         if isinstance(lm, SteerableModel) and dtype is not None:
             raise GrainsError(f"dtype is {dtype!r}, but the model is loaded; wanted one of the two")
         model = lm if isinstance(lm, SteerableModel) else SteerableModel.load(lm, dtype=dtype)
-        super().__init__(
-            model,
-            given,
-            controls_of(controls, main[0]),
-            max_new_tokens,
-            seed,
-        )
+        data = DATASETS.build(neutral) if neutral is not None else None
+        super().__init__(model, given, controls_of(controls, main[0]), max_new_tokens, seed, data)
         self.automatic_optimization = False  # nothing is trained
-        self.arms = main
-        self.injector = INJECTORS.build(injector)
+        self.arms, self.injector = main, INJECTORS.build(injector)
         self.budget = Budget(max_kl=max_kl, max_perplexity_ratio=max_perplexity_ratio)
-        self.coefficients = parse_coefficients(coefficient)
-        self.layer_sets = parse_layer_sets(layers, len(model.blocks))
+        self.coefficients = parse_coefficients(coefficient, blind=self.blind(site, positions))
+        self.layer_sets = parse_layer_sets(layers, len(main[0].source.blocks(model)))
         self.positions: Positions = positions
         self.reduction: Reduction = reduction
         self.force, self.overwrite = force, overwrite
@@ -130,7 +128,7 @@ class SteeringModule(SteeredModule):
 
     def settings(self) -> dict[str, Any]:
         """Return the arguments that make this module again, but for the model, as JSON."""
-        sources = [describe_source(arm.source) for arm in self.arms]
+        sources = [SOURCES.spec(arm.source) for arm in self.arms]
         parts: dict[str, Any] = {}
         if isinstance(self.arms[0].source, Masked):
             parts["masker"] = [source.pop("masker") for source in sources]
@@ -145,6 +143,7 @@ class SteeringModule(SteeredModule):
                 "coefficient": self.coefficients or "auto",
                 "positions": self.positions,
                 "controls": self.controls,
+                "neutral": self.neutral_data and DATASETS.spec(self.neutral_data),
                 "reduction": self.reduction,
                 "max_kl": self.budget.max_kl,
                 "max_perplexity_ratio": self.budget.max_perplexity_ratio,
@@ -248,6 +247,8 @@ class SteeringModule(SteeredModule):
 
     def _lay_out(self) -> None:
         self._fit.find(quiet=self.quiet)
+        if self.blind(self._fit.site, self.positions):
+            self.print(BLIND)
         if self._fit.gap is not None:
             self.print(f"completeness gap of the attribution: {self._fit.gap}")
         for name, layers in self._fit.unstable().items():
@@ -279,6 +280,7 @@ class SteeringModule(SteeredModule):
             | {"pairs_fitted": self._fit.pairs, "completeness_gap": self._fit.gap},
             components=settings | {"chosen": best.name},
             seeds={"seed": self.seed},
+            site=best.vector.site,
             certificates={layer: certificates[layer] for layer in best.vector.layers},
             validation=[cell.row() for cell in self.cells],
         )

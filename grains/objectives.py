@@ -20,15 +20,22 @@ class Objective:
     Args:
         score: log-probabilities in nats, one a row.
         inputs: the embeddings that are credited.
-        content: the positions that may be credited; all others are held at the input.
+        encoded: the positions of these embeddings.
     """
 
     score: ScoreFn
     inputs: Float[Tensor, "batch seq d_model"]
-    content: Bool[Tensor, "batch seq"]
+    encoded: Encoded
 
-    def baseline(self, fill: Float[Tensor, " d_model"]) -> Float[Tensor, "batch seq d_model"]:
+    @property
+    def content(self) -> Bool[Tensor, "batch seq"]:
+        """The positions that may be credited; all others are held at the input."""
+        return self.encoded.content
+
+    def baseline(self, fill: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "batch seq d_model"]:
         """Return where attribution starts: the fill at content, the input itself elsewhere.
+
+        The fill is one embedding, or one a position (see `grains.blanks`).
 
         Position 0 is the attention sink, and BOS and template tokens carry the form of the
         question: moving them makes the path so rough that the integral does not converge.
@@ -55,7 +62,7 @@ def contrast(
             total = total + sign * log_prob
         return total
 
-    return Objective(score, model.embed(prompts), prompts.content)
+    return Objective(score, model.embed(prompts), prompts)
 
 
 def likelihood(
@@ -70,4 +77,4 @@ def likelihood(
     def score(inputs: Tensor, rows: Tensor) -> Tensor:
         return model.answer_log_prob(encoded.take(rows), inputs, reduction=reduction)
 
-    return Objective(score, model.embed(encoded), encoded.content), encoded
+    return Objective(score, model.embed(encoded), encoded), encoded

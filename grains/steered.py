@@ -17,7 +17,7 @@ from grains.artifact import SteeringVector
 from grains.card import splits_of
 from grains.choice import curve_of
 from grains.damage import NO_DAMAGE, Damage, NeutralText
-from grains.data import PairBatch, SteeringDataModule, short_question
+from grains.data import PairBatch, PairDataset, SteeringDataModule, short_question
 from grains.data.neutral import neutral_texts
 from grains.errors import GrainsError
 from grains.fitting import as_vector, random_directions
@@ -25,6 +25,12 @@ from grains.models import SteerableModel
 from grains.scoring import UNSTEERED, Outcome, Panel
 from grains.strategies import FrozenDDPStrategy as FrozenDDPStrategy  # filed by its import
 from grains.tables import show_outcomes
+from grains.types import ContrastivePair, Positions, Site
+
+BLIND = (
+    "neutral text holds no picture, so the damage of steering pictures is not seen and its budget "
+    "does not bind; controls have the coefficient of the steering (neutral=DATASET would show it)"
+)
 
 
 class SteeredModule(L.LightningModule):
@@ -37,6 +43,7 @@ class SteeredModule(L.LightningModule):
         controls: names of what is tested beside it.
         max_new_tokens: the longest answer of predict.
         seed: of the random direction and of bootstrap intervals.
+        neutral: the data set on whose chosen answers damage is measured; None for packaged text.
 
     Attributes:
         vector: the steering.
@@ -53,6 +60,7 @@ class SteeredModule(L.LightningModule):
         controls: list[str],
         max_new_tokens: int,
         seed: int,
+        neutral: PairDataset | None = None,
     ) -> None:
         super().__init__()
         object.__setattr__(self, "model", model)
@@ -61,6 +69,7 @@ class SteeredModule(L.LightningModule):
         self.controls = controls
         self.max_new_tokens = max_new_tokens
         self.seed = seed
+        self.neutral_data = neutral
         self.rivals: dict[str, SteeringVector] = {}
         self.outcomes: list[Outcome] = []
         self._panel: Panel
@@ -99,13 +108,18 @@ class SteeredModule(L.LightningModule):
         damage = curve_of(vector, self.neutral).at(vector.coefficient)
         self._tested = {"steered": (vector, damage)}
         rivals = self._rivals(vector).items()
+        blind = self.blind(vector.site, vector.positions)
+        if blind:
+            self.print(BLIND)
         for name, rival in tqdm(
             rivals, desc="Controls at equal damage", disable=self.quiet, leave=False
         ):
             # Steering away from a behaviour is compared with controls that lead away from it too.
             sign, equal = math.copysign(1.0, vector.coefficient), 0.0
             curve = curve_of(rival, self.neutral, sign=sign)
-            if damage.kl > 0:
+            if blind:  # there is no damage to be equal in: the same strength instead
+                equal = abs(vector.coefficient)
+            elif damage.kl > 0:
                 equal = curve.solve(lambda of_rival: of_rival.kl / damage.kl)
             reached = curve.at(equal)
             if reached.kl < 0.9 * damage.kl:
@@ -145,14 +159,15 @@ class SteeredModule(L.LightningModule):
 
     def _rivals(self, vector: SteeringVector) -> dict[str, SteeringVector]:
         if "random_direction" in self.controls:
-            drawn = random_directions(vector.norms, self.model.width, self.seed)
+            drawn = random_directions(vector.norms, vector.width, self.seed)
             self.rivals["random_direction"] = as_vector(
-                self.model, drawn, vector.layers, vector.injector, vector.positions
+                self.model, drawn, vector.layers, vector.injector, vector.positions, vector.site
             )
         fitting = {
             name: rival
             for name, rival in self.rivals.items()
-            if rival.layers == vector.layers and rival.injector == vector.injector
+            if (rival.site, rival.layers, rival.injector)
+            == (vector.site, vector.layers, vector.injector)
         }
         for name in self.controls:
             if name not in fitting:
@@ -168,10 +183,11 @@ class SteeredModule(L.LightningModule):
         for template in sorted({pair.template for pair in batch.pairs}):
             rows = [row for row, pair in enumerate(batch.pairs) if pair.template == template]
             prompts = [batch.pairs[row].prompt for row in rows]
+            images = [batch.pairs[row].image for row in rows]
             options = {"template": template, "max_new_tokens": self.max_new_tokens}
-            unsteered = self.model.generate(prompts, **options)
+            unsteered = self.model.generate(prompts, images, **options)
             with vector.applied_to(self.model):
-                steered = self.model.generate(prompts, **options)
+                steered = self.model.generate(prompts, images, **options)
             for row, before, after in zip(rows, unsteered, steered, strict=True):
                 pair = batch.pairs[row]
                 answers[row] = {
@@ -204,8 +220,17 @@ class SteeredModule(L.LightningModule):
 
     @cached_property
     def neutral(self) -> NeutralText:
-        """The unsteered model on the packaged neutral text, computed once."""
-        return NeutralText(self.model, neutral_texts(), quiet=self.quiet)
+        """The unsteered model on what damage is measured on, computed once."""
+        return NeutralText(self.model, self._neutral_pairs or neutral_texts(), quiet=self.quiet)
+
+    @cached_property
+    def _neutral_pairs(self) -> list[ContrastivePair]:
+        return self.neutral_data.pairs() if self.neutral_data else []
+
+    def blind(self, site: Site, positions: Positions) -> bool:
+        """Whether only pictures are steered, and damage is measured where there are none."""
+        pictures = any(pair.image is not None for pair in self._neutral_pairs)
+        return (site == "vision" or positions == "image") and not pictures
 
     @property
     def quiet(self) -> bool:

@@ -16,8 +16,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from grains.errors import GrainsError, did_you_mean
+from grains.hooks import Edit
 from grains.injectors.base import INJECTORS, Injector
-from grains.types import Positions
+from grains.types import Positions, Site
 
 _SUMMABLE = ("additive", "normalized")
 """Injectors whose coefficient is the length of a displacement, so that two of them have a sum."""
@@ -89,11 +90,16 @@ def checked_number(value: Any, what: str) -> float:
     return number
 
 
-def checked_positions(positions: Any) -> Positions:
-    """Return one of the names of positions, or suggest one."""
+def checked_positions(positions: Any, site: Site = "decoder") -> Positions:
+    """Return one of the names of positions, or suggest one; a vision tower has `all` alone."""
     if positions not in get_args(Positions):
         near = did_you_mean(str(positions), get_args(Positions))
         raise GrainsError(f"the positions are {positions!r}; {near}")
+    if site == "vision" and positions != "all":
+        raise GrainsError(
+            f"the positions are {positions!r} in the vision tower, which knows no prompt; "
+            "wanted 'all'"
+        )
     return positions
 
 
@@ -111,6 +117,23 @@ def named_injector(spec: Any) -> Injector:
         near = did_you_mean(spec["name"], INJECTORS.names())
         raise GrainsError(f"the injector {spec['name']!r} is not registered; {near}")
     return INJECTORS.build(spec)
+
+
+def placed_edit(
+    injector: Injector, direction: Float[Tensor, " d_model"], strength: float, norm: float
+) -> Edit:
+    """Return the injector's edit with its direction wherever hidden states turn up."""
+    placed: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+
+    def move(hidden: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
+        key = (hidden.device, hidden.dtype)
+        if key not in placed:
+            # One made in inference mode could not be used later where gradients are wanted.
+            with torch.inference_mode(False):
+                placed[key] = direction.to(*key)
+        return injector.edit(hidden, placed[key], strength, norm)
+
+    return move
 
 
 def refuse_unsummable(injector: Injector) -> None:

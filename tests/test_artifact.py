@@ -114,6 +114,7 @@ def test_equal_means_all_parts():
     assert vector() != vector((1,))
     assert vector() != dataclasses.replace(vector(), coefficient=0.2)
     assert vector() != dataclasses.replace(vector(), positions="last")
+    assert vector() != dataclasses.replace(vector(), site="vision")
     assert vector() != dataclasses.replace(vector(), card={})
     assert vector() != "vector"
 
@@ -147,7 +148,10 @@ def test_repr_is_one_readable_line():
         ({"positions": "lats"}, "did you mean 'last'"),
         ({"injector": "additive"}, "'additive'; wanted an Injector"),
         ({"card": {"seeds": {"split": object()}}}, "card.seeds.split is a object"),
+        ({"site": "encoder"}, "the site is 'encoder'; did you mean 'decoder'"),
+        ({"site": "vision", "positions": "last"}, "'last' in the vision tower.*wanted 'all'"),
         ({"card": {"fingerprint": "abc"}}, "its fingerprint is none"),
+        ({"card": {"fingerprint": {"vision": [24]}}}, "its fingerprint is none"),
         ({"card": {"parents": [{"factor": 1}]}}, "parents are malformed"),
     ],
 )
@@ -278,6 +282,8 @@ def test_what_is_saved_comes_back_bit_for_bit(tmp_path, name):
 
 def test_a_record_makes_the_vector_again():
     tensors, record = vector(weights={1: 0.5}).to_record()
+    with pytest.raises(GrainsError, match="the site is 'nowhere'; there are: decoder, vision"):
+        SteeringVector.from_record({**record, "site": "nowhere"}, tensors)
     assert SteeringVector.from_record(json.loads(json.dumps(record)), tensors) == vector(
         weights={1: 0.5}
     )

@@ -14,7 +14,7 @@ from grains.attributors import Attributor, GradientXInput, IntegratedGradients, 
 from grains.errors import GrainsError
 from grains.hooks import editing
 from grains.maskers import Masker, TopK
-from grains.sources import SOURCES, Answers, Gradient, Masked, Memo, Rows, describe_source
+from grains.sources import SOURCES, Answers, Gradient, Masked, Memo, Rows
 from grains.types import Attribution, ContrastivePair, Selection
 from tests.tiny import LAYERS, WIDTH
 
@@ -185,7 +185,7 @@ def test_trainers_that_switch_gradients_off_change_nothing(tiny, source):
 @pytest.mark.parametrize("name", SOURCES.names())
 def test_sources_are_built_and_described_by_name(name):
     source = SOURCES.build(name)
-    described = describe_source(source)
+    described = SOURCES.spec(source)
     assert described.pop("name") == name
     if name == "masked":
         assert described["attributor"]["name"] == "integrated_gradients"

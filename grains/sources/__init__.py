@@ -1,9 +1,10 @@
-"""Where a direction finder's rows come from: masked deltas, answers, gradients."""
+"""Where a direction finder's rows come from: masked deltas, answers, gradients, pictures."""
 
 from grains.sources.answers import Answers
-from grains.sources.base import SOURCES, DirectionSource, Memo, Rows, describe_source
+from grains.sources.base import SOURCES, DirectionSource, Memo, Rows
 from grains.sources.gradient import Gradient
 from grains.sources.masked import Masked
+from grains.sources.perturbed_images import PerturbedImages
 
 __all__ = [
     "SOURCES",
@@ -12,6 +13,6 @@ __all__ = [
     "Gradient",
     "Masked",
     "Memo",
+    "PerturbedImages",
     "Rows",
-    "describe_source",
 ]

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
-from grains.attributors import ATTRIBUTORS
-from grains.maskers import MASKERS
+from grains.errors import GrainsError
 from grains.models import SteerableModel
 from grains.registry import Registry
-from grains.types import ContrastivePair, checked_choice
+from grains.types import ContrastivePair, Site, checked_choice
 
 Value = TypeVar("Value")
 
@@ -106,9 +104,14 @@ class Memo:
 class DirectionSource(ABC):
     """Turns pairs into the rows that a direction finder reads.
 
+    Attributes:
+        site: whose blocks the rows are read at, and steered: the decoder's or the vision tower's.
+
     Raises:
         GrainsError: if a field with a `Literal` type has another value.
     """
+
+    site: ClassVar[Site] = "decoder"
 
     def __post_init__(self) -> None:
         """Refuse a choice that there is not; what extends this calls it."""
@@ -116,6 +119,21 @@ class DirectionSource(ABC):
             if typing.get_origin(hint) is typing.Literal:
                 where = f"source {SOURCES.name_of(self)!r}: {name}"
                 checked_choice(getattr(self, name), hint, where)
+
+    def blocks(self, model: SteerableModel) -> nn.ModuleList:
+        """Return the blocks at the source's site, which `layers` count.
+
+        Raises:
+            GrainsError: if there are none: the model reads text alone.
+        """
+        if self.site == "decoder":
+            return model.blocks
+        if model.vision_blocks is None:
+            raise GrainsError(
+                f"source {SOURCES.name_of(self)!r} reads the vision tower, and {model.name!r} has "
+                "none; wanted a vision-language model, or another source"
+            )
+        return model.vision_blocks
 
     @abstractmethod
     def rows(
@@ -130,22 +148,10 @@ class DirectionSource(ABC):
         Args:
             model: the frozen model.
             pairs: one batch.
-            layers: the blocks whose outputs are wanted.
+            layers: the blocks of the source's site whose outputs are wanted.
             memo: of this batch, shared by all sources that see it.
         """
 
 
 SOURCES: Registry[DirectionSource] = Registry("source", DirectionSource)
 
-
-def describe_source(source: DirectionSource) -> dict[str, Any]:
-    """Return a source's name and settings as plain values, its components by name as well."""
-    described: dict[str, Any] = {"name": SOURCES.name_of(source)}
-    for field in dataclasses.fields(source):
-        value = getattr(source, field.name)
-        registry = _COMPONENTS.get(field.name)
-        described[field.name] = registry.spec(value) if registry else value
-    return described
-
-
-_COMPONENTS: dict[str, Registry[Any]] = {"attributor": ATTRIBUTORS, "masker": MASKERS}
