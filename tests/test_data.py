@@ -23,6 +23,7 @@ from grains.data import (
     Starter,
     SteeringDataModule,
     TruthfulQA,
+    images_of,
     neutral_texts,
     split_pairs,
 )
@@ -30,6 +31,8 @@ from grains.data.base import pair_sha256
 from grains.data.splits import question_of
 from grains.errors import GrainsError
 from grains.types import ContrastivePair
+from tests.drawn import draw_pictures
+from tests.drawn import picture as draw_picture
 
 ROWS = Path(__file__).parent / "rows"
 BEHAVIORS = {  # pairs in train and test, as the data's own README counts them
@@ -102,26 +105,63 @@ def specs() -> list:
         {"name": "caa", "behavior": "survival-instinct", "data_dir": str(ROWS)},
         {"name": "file", "path": str(ROWS / "pairs.jsonl")},
         {"name": "file", "path": str(ROWS / "pairs.csv")},
+        {"name": "toxigen", "data_dir": str(ROWS)},
+        {"name": "toxigen", "form": "classification", "data_dir": str(ROWS)},
+        {"name": "faitheval_counterfactual", "data_dir": str(ROWS)},
         {"name": "starter"},
+        {"name": "scenes", "count": 4},
+        {"name": "scene_questions", "scenes": 2},
     ]
 
 
+def pictured_specs() -> list:
+    pope = [{"name": "pope", "split": split} for split in ("random", "popular", "adversarial")]
+    mmmu = [{"name": "mmmu"}, {"name": "mmmu", "form": "text", "against": "all"}]
+    return [*pope, *mmmu, {"name": "spa_vl"}]
+
+
+WITHOUT_PAIRS = {"mmhal_bench"}  # questions to answer and judge: its pairs() says so
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    return draw_pictures(tmp_path_factory.mktemp("pictures"))
+
+
 def test_every_dataset_of_ours_is_in_the_battery():
-    assert {spec["name"] for spec in specs()} == set(DATASETS.names())
+    inside = {spec["name"] for spec in (*specs(), *pictured_specs())}
+    assert inside.isdisjoint(WITHOUT_PAIRS)
+    assert inside | WITHOUT_PAIRS == set(DATASETS.names())
+
+
+@pytest.mark.parametrize("name", sorted(WITHOUT_PAIRS))
+def test_a_dataset_without_pairs_gives_the_reason(name):
+    with says(repr(name), "no pairs", "questions()"):
+        DATASETS.build(name).pairs()
+
+
+@pytest.mark.parametrize("spec", pictured_specs(), ids=str)
+def test_every_pictured_dataset_keeps_the_contract(spec, pictures):
+    dataset = DATASETS.build(spec, data_dir=str(ROWS), image_dir=str(pictures))
+    assert all(images_of(pair) for pair in keeps_the_contract(dataset, spec["name"]))
 
 
 @pytest.mark.parametrize("spec", specs(), ids=str)
 def test_every_dataset_keeps_the_contract(spec):
-    dataset = DATASETS.build(spec)
+    keeps_the_contract(DATASETS.build(spec), spec["name"])
+
+
+def keeps_the_contract(dataset, name):
     read = dataset.pairs()
     assert len(read) >= 3
     assert len({pair.id for pair in read}) == len(read)
     assert all(pair.prompt.strip() for pair in read)
     source = dataset.source(read)
-    assert source["name"] == spec["name"] and source["pairs"] == len(read)
+    assert source["name"] == name and source["pairs"] == len(read)
     assert json.loads(json.dumps(source)) == source
     assert DATASETS.build({"name": source["name"], **source["settings"]}) == dataset
     assert source == dataset.source(dataset.pairs())
+    return read
 
 
 def test_the_content_decides_the_sha256_and_nothing_else_does(tmp_path):
@@ -211,7 +251,7 @@ def test_images_lie_in_the_files_folder_and_never_outside(tmp_path):
     (tmp_path / "data" / "pictures").mkdir(parents=True)
     inside = tmp_path / "data" / "pictures" / "a.png"
     for picture in (inside, tmp_path / "outside.png"):
-        picture.write_bytes(b"picture")
+        draw_picture(0).save(picture)
     (tmp_path / "data" / "link.png").symlink_to(tmp_path / "outside.png")
     path = tmp_path / "data" / "pairs.jsonl"
 

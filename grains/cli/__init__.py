@@ -22,7 +22,9 @@ COMMANDS = {
     "validate": ("training", "score a steering vector and its damage on the validation pairs"),
     "test": ("training", "compare it with unsteered and with controls of equal damage"),
     "predict": ("training", "answer the prompts of the test pairs, unsteered and steered"),
+    "evaluate": ("evaluate", "score a model on benchmarks, unsteered beside steered"),
     "generate": ("generate", "answer prompts of your own, unsteered and steered"),
+    "explain": ("explain", "credit each word and part of a picture, as a page and as PNG"),
     "components": ("components", "list attributors, maskers, data sets, ..., or explain one"),
 }
 """Command to the module that runs it, and what it does."""

@@ -24,6 +24,7 @@ KINDS = {
     "direction_finder": ("grains.directions", "DIRECTION_FINDERS"),
     "injector": ("grains.injectors", "INJECTORS"),
     "dataset": ("grains.data", "DATASETS"),
+    "task": ("grains.evaluation", "TASKS"),
 }
 """Kind to the module and name of its registry."""
 

@@ -3,23 +3,48 @@
 from grains.data.base import DATASETS, PairBatch, PairDataset
 from grains.data.caa import CAA
 from grains.data.datamodule import SteeringDataModule
+from grains.data.faitheval import FaithEvalCounterfactual
 from grains.data.file import PairFile
+from grains.data.images import images_of, open_image
+from grains.data.items import Item, draw, unseen
+from grains.data.mmhal_bench import MMHalBench
+from grains.data.mmlu import MMLU
+from grains.data.mmmu import MMMU
 from grains.data.neutral import neutral_texts
+from grains.data.pope import POPE
+from grains.data.questions import ImageQuestion
+from grains.data.scenes import Scenes
+from grains.data.spa_vl import SPAVL
 from grains.data.splits import Split, short_question, split_pairs
 from grains.data.starter import Starter
+from grains.data.toxigen import ToxiGen
 from grains.data.truthfulqa import TruthfulQA
 
 __all__ = [
     "CAA",
     "DATASETS",
+    "MMLU",
+    "MMMU",
+    "POPE",
+    "SPAVL",
+    "FaithEvalCounterfactual",
+    "ImageQuestion",
+    "Item",
+    "MMHalBench",
     "PairBatch",
     "PairDataset",
     "PairFile",
+    "Scenes",
     "Split",
     "Starter",
     "SteeringDataModule",
+    "ToxiGen",
     "TruthfulQA",
+    "draw",
+    "images_of",
     "neutral_texts",
+    "open_image",
     "short_question",
     "split_pairs",
+    "unseen",
 ]

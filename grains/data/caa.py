@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Literal, final
 
 from grains.data.base import DATASETS, PairDataset
+from grains.data.items import Item
 from grains.data.origins import VARIABLE, find_file
-from grains.data.rows import read_rows
+from grains.data.rows import Row, read_rows
 from grains.errors import GrainsError, did_you_mean
 from grains.types import ContrastivePair, Side
 
@@ -63,6 +64,16 @@ class CAA(PairDataset):
 
     def pairs(self) -> list[ContrastivePair]:
         """Read all pairs of the behaviour's part."""
+        return [self._pair(row) for row in self._rows()]
+
+    def items(self) -> list[Item]:
+        """Read the same as questions; one is seen if it was asked in either form."""
+        return [
+            Item.of_pair(self._pair(row), also=(row.text("question"), row.text("prompt")))
+            for row in self._rows()
+        ]
+
+    def _rows(self) -> list[Row]:
         name = f"caa/{self.behavior}_{self.part}.jsonl"
         path = find_file(name, self.data_dir, "caa")
         if path is None:
@@ -70,16 +81,16 @@ class CAA(PairDataset):
                 f"dataset 'caa' was given no place to read from and is on no hub; "
                 f"give data_dir, or set {VARIABLE}, to a folder that holds {name}"
             )
+        return read_rows(path)
+
+    def _pair(self, row: Row) -> ContrastivePair:
         prompt, suffix = ("question", "_text") if self.form == "text" else ("prompt", "")
-        pairs = [
-            row.pair(
-                prompt=row.text(prompt),
-                chosen=row.text(f"chosen{suffix}"),
-                rejected=row.text(f"rejected{suffix}"),
-                id=row.text("id"),
-                template=self.template,
-            )
-            for row in read_rows(path)
-        ]
+        pair = row.pair(
+            prompt=row.text(prompt),
+            chosen=row.text(f"chosen{suffix}"),
+            rejected=row.text(f"rejected{suffix}"),
+            id=row.text("id"),
+            template=self.template,
+        )
         wanted = self.wanted or _USUALLY_WANTED[self.behavior]
-        return pairs if wanted == "chosen" else [pair.swapped() for pair in pairs]
+        return pair if wanted == "chosen" else pair.swapped()

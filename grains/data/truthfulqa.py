@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Literal, final
 
 from grains.data.base import DATASETS, PairDataset
-from grains.data.origins import VARIABLE, find_file, hub_rows
-from grains.data.rows import Row, read_rows
-from grains.errors import GrainsError
+from grains.data.benchmarks import benchmark_rows
+from grains.data.items import Item, make_item
+from grains.data.rows import Row
 from grains.types import ContrastivePair
 
 
@@ -38,23 +38,24 @@ class TruthfulQA(PairDataset):
         make = self._binary if self.variant == "binary" else self._multiple_choice
         return [pair for number, row in enumerate(rows) for pair in make(row, number)]
 
+    def items(self) -> list[Item]:
+        """Read the questions of the variant, each with all its choices."""
+        items = []
+        for number, row in enumerate(self._rows()):
+            if self.variant == "binary":
+                items += [Item.of_pair(pair) for pair in self._binary(row, number)]
+                continue
+            name, true, false = self._choices(row, number)
+            values = {"prompt": row.text("question"), "right": true, "wrong": false}
+            items.append(make_item(row, Item.choice, id=name, **values))
+        return items
+
     def _rows(self) -> list[Row]:
-        binary = self.variant == "binary"
-        name = "truthfulqa_binary.jsonl" if binary else "truthfulqa_mc.jsonl"
-        path = find_file(name, self.data_dir, "truthfulqa")
-        if path is not None:
-            return read_rows(path)
-        if binary:
-            rows = hub_rows("EleutherAI/truthful_qa_binary", None, "validation")
-        else:
-            rows = hub_rows("truthfulqa/truthful_qa", "multiple_choice", "validation")
-        if rows is None:
-            raise GrainsError(
-                f"dataset 'truthfulqa' was given no place to read from; give data_dir, or set "
-                f"{VARIABLE}, to a folder that holds {name}, or read it from the hub: "
-                "pip install 'grains-steering[hub]'"
-            )
-        return rows
+        if self.variant == "binary":
+            hub = ("EleutherAI/truthful_qa_binary", None, "validation")
+            return benchmark_rows("truthfulqa", "truthfulqa_binary.jsonl", self.data_dir, hub)
+        hub = ("truthfulqa/truthful_qa", "multiple_choice", "validation")
+        return benchmark_rows("truthfulqa", "truthfulqa_mc.jsonl", self.data_dir, hub)
 
     def _binary(self, row: Row, number: int) -> list[ContrastivePair]:
         choices, label = row.texts("choices"), row.integer("label")
@@ -71,7 +72,7 @@ class TruthfulQA(PairDataset):
             )
         ]
 
-    def _multiple_choice(self, row: Row, number: int) -> list[ContrastivePair]:
+    def _choices(self, row: Row, number: int) -> tuple[str, list[str], list[str]]:
         row = _flattened(row, self.variant)
         choices = row.texts(f"{self.variant}_choices")
         labels = row.integers(f"{self.variant}_labels")
@@ -82,6 +83,10 @@ class TruthfulQA(PairDataset):
         true = [choice for choice, label in zip(choices, labels, strict=True) if label]
         false = [choice for choice, label in zip(choices, labels, strict=True) if not label]
         name = row.text("id", f"tqa-{number:04d}")  # the hub's rows come in the same order
+        return name, true, false
+
+    def _multiple_choice(self, row: Row, number: int) -> list[ContrastivePair]:
+        name, true, false = self._choices(row, number)
         return [
             row.pair(
                 prompt=row.text("question"),
