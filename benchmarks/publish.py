@@ -1,4 +1,4 @@
-"""Where tables go: a file each in `benchmarks/results`, and all of them into the README."""
+"""Where tables go: a file each in `benchmarks/results`, and what matters most into the README."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from grains.storage import write_atomically
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-START, END = "<!-- results:start -->", "<!-- results:end -->"
+END = "<!-- results:end -->"
 
 
 def table(headings: list[str], rows: list[list[str]]) -> str:
@@ -24,19 +24,36 @@ def table(headings: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def publish(name: str, title: str, body: str) -> None:
-    """Print a section, write it to its file, and put all sections into the README."""
+def publish(name: str, title: str, body: str, short: str | None = None) -> None:
+    """Print a section, write it to its file, and put all sections into the README.
+
+    Args:
+        name: of the benchmark's module.
+        title: of the section.
+        body: Markdown.
+        short: what the README shows of it, with a link to the rest; all of it if not given.
+    """
     made = (
         f"grains {__version__}, torch {torch.__version__.partition('+')[0]}, transformers "
         f"{transformers.__version__}, Python {platform.python_version()}; "
         f"made by `{shlex.join(['python', '-m', f'benchmarks.{name}', *sys.argv[1:]])}`"
     )
-    section = f"### {title}\n\n{body}\n\n<sub>{made}</sub>\n"
-    print(section)
-    write_atomically(RESULTS / f"{name}.md", section.encode(), overwrite=True)
-    sections = "\n".join(path.read_text() for path in sorted(RESULTS.glob("*.md")))
+    page = f"### {title}\n\n{body}\n\n<sub>{made}</sub>\n"
+    print(page)
+    write_atomically(RESULTS / f"{name}.md", page.encode(), overwrite=True)
+    if short is not None:
+        link = f"[All figures](benchmarks/results/{name}.md)"
+        page = f"### {title}\n\n{short}\n\n{link}. <sub>{made}</sub>\n"
     readme = ROOT / "README.md"
-    before, _, rest = readme.read_text().partition(START)
-    _, _, after = rest.partition(END)
-    text = f"{before}{START}\n\n{sections}\n{END}{after}"
-    write_atomically(readme, text.encode(), overwrite=True)
+    write_atomically(readme, _with_section(readme.read_text(), name, page).encode(), overwrite=True)
+
+
+def _with_section(text: str, name: str, section: str) -> str:
+    """Return the README with a benchmark's section in place of its former one, or behind all."""
+    start, end = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
+    whole = f"{start}\n{section}\n{end}"
+    if start in text:
+        before, _, rest = text.partition(start)
+        return before + whole + rest.partition(end)[2]
+    before, marker, after = text.partition(END)
+    return f"{before}{whole}\n{marker}{after}"

@@ -42,6 +42,7 @@ from grains.sources import Answers, Gradient, Masked
 from grains.storage import load_record, save_record
 
 RATIOS = (1.05, 1.10, 1.25, 1.50)
+SHOWN = 1.10  # in the README
 LAYERS = ("8-19", "12-14")
 CACHE = Path("out/truthfulqa")
 
@@ -168,8 +169,8 @@ def compare(args: argparse.Namespace) -> dict[float, list[Row]]:
     return rows
 
 
-def section(rows: dict[float, list[Row]], args: argparse.Namespace) -> str:
-    """Write the tables, and say which direction gives most for least."""
+def section(rows: dict[float, list[Row]], args: argparse.Namespace) -> tuple[str, str]:
+    """Write all tables, and the one for the README; say which direction gives most for least."""
     fit, val, test = args.pairs
     parts = [
         f"SmolLM2-135M-Instruct in {args.dtype}, `Q: ...\\nA:` prompts, {fit} pairs to fit, {val} "
@@ -178,6 +179,7 @@ def section(rows: dict[float, list[Row]], args: argparse.Namespace) -> str:
         "text rises by the given ratio. Change against unsteered with its 95 % paired-bootstrap "
         "interval; p of a sign-flip test of the margin. Margin in nats a token."
     ]
+    short = list(parts)
     for ratio, found in rows.items():
         found = sorted(found, key=lambda row: -row[1].margin.change.mean)
         lines = [
@@ -195,11 +197,14 @@ def section(rows: dict[float, list[Row]], args: argparse.Namespace) -> str:
         ]
         headings = ["method", "layers", "c", "ratio", "KL", "accuracy", "margin shift", "p"]
         best = found[0][1]
-        parts += [
+        table = [
             f"**Perplexity ratio {ratio:.2f}.** Most for this damage: {best.name}.",
             publishing.table(headings, lines),
         ]
-    return "\n\n".join(parts)
+        parts += table
+        if ratio == SHOWN or len(rows) == 1:
+            short += table
+    return "\n\n".join(parts), "\n\n".join(short)
 
 
 def _interval(change: Interval) -> str:
@@ -208,7 +213,7 @@ def _interval(change: Interval) -> str:
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--steps", type=int, default=16, help="of integrated gradients")
     parser.add_argument("--only", nargs="+", help="methods with one of these texts in their name")
@@ -218,7 +223,7 @@ def main() -> None:
     os.environ.setdefault("GRAINS_DATA", "../shared/data")
     rows = compare(args)
     title = "TruthfulQA binary at equal damage"
-    publishing.publish("truthfulqa", title, section(rows, args))
+    publishing.publish("truthfulqa", title, *section(rows, args))
 
 
 if __name__ == "__main__":

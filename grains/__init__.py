@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from grains.credits import Credits, explain
     from grains.data import DATASETS, PairDataset, SteeringDataModule
     from grains.directions import DIRECTION_FINDERS, DirectionFinder
+    from grains.evaluation import TASKS
     from grains.injectors import INJECTORS, Injector
     from grains.maskers import MASKERS, Masker
     from grains.models import SteerableModel
@@ -36,6 +37,7 @@ _HOMES = {
     "grains.sources": ("SOURCES", "DirectionSource"),
     "grains.directions": ("DIRECTION_FINDERS", "DirectionFinder"),
     "grains.injectors": ("INJECTORS", "Injector"),
+    "grains.evaluation": ("TASKS",),
     "grains.credits": ("Credits", "explain"),
     "grains.artifact": ("SteeringVector",),
     "grains.module": ("SteeringModule",),
@@ -49,6 +51,7 @@ __all__ = [
     "INJECTORS",
     "MASKERS",
     "SOURCES",
+    "TASKS",
     "Attribution",
     "Attributor",
     "ContrastivePair",

@@ -70,7 +70,7 @@ def test_every_component_is_in_the_table_and_no_other():
         for entry in registry.entries()
         if entry.origin.startswith("grains ")
     ]
-    assert len(REGISTRIES) == 6
+    assert len(REGISTRIES) == 7
     assert sorted(listed) == sorted(ours)
 
 

@@ -556,4 +556,4 @@ def test_the_command_line_fits_and_tests(tmp_path, monkeypatch, capsys):
     assert main(["test", *options, "--vector=v.safetensors"]) == 0
     assert "random_direction" in capsys.readouterr().out
     assert main(["fit", *options[:-2], "--model.coefficient=auto", "--out=w.safetensors"]) == 2
-    assert "'auto', and steering the vision tower" in capsys.readouterr().err
+    assert "'auto', and steering pictures" in capsys.readouterr().err

@@ -154,4 +154,3 @@ class DirectionSource(ABC):
 
 
 SOURCES: Registry[DirectionSource] = Registry("source", DirectionSource)
-

@@ -1,4 +1,4 @@
-"""Questions about ordinary scenes as pairs: the true answer against another of its kind."""
+"""Requests about ordinary scenes as pairs: the true answer against another of its kind."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from random import Random
 from typing import final
 
 from grains.data.base import DATASETS, PairDataset
-from grains.data.scenes.captions import phrase
+from grains.data.scenes.captions import DESCRIBE, caption, phrase
 from grains.data.scenes.drawing import draw
 from grains.data.scenes.questions import NUMBERS, Question, questions
 from grains.data.scenes.sampling import Fold, ordinary_scenes
-from grains.data.scenes.scene import COLOURS, NAMES
+from grains.data.scenes.scene import COLOURS, NAMES, Scene
 from grains.errors import GrainsError
 from grains.types import ContrastivePair
 
@@ -20,10 +20,10 @@ from grains.types import ContrastivePair
 @final
 @dataclass(frozen=True, kw_only=True)
 class SceneQuestions(PairDataset):
-    """Questions about drawn scenes that keep the planted prior: what steering should leave alone.
+    """Captions of, and questions about, scenes that keep the prior: what steering should not touch.
 
     Args:
-        scenes: how many pictures; about nine questions are asked of each.
+        scenes: how many pictures; of each the caption is wanted, and about nine answers.
         seed: of the scenes.
         size: width and height of the pictures, in pixels.
         fold: see `Scenes`.
@@ -44,13 +44,14 @@ class SceneQuestions(PairDataset):
         found = []
         for number, scene in enumerate(ordinary_scenes(self.scenes, self.seed, self.fold)):
             rng, picture = Random(f"{self.seed} {number}"), draw(scene, self.size)
-            for place, asked in enumerate(dict.fromkeys(questions(scene, rng))):
+            described = Question(DESCRIBE, caption(scene.names), "caption")
+            for place, asked in enumerate(dict.fromkeys([described, *questions(scene, rng)])):
                 found.append(
                     ContrastivePair(
                         id=f"{self.fold}-{self.seed}-{number}-{place}",
                         prompt=asked.question,
                         chosen=asked.answer,
-                        rejected=_other(asked, rng),
+                        rejected=_other(asked, scene, rng),
                         template="chat",
                         image=picture,
                     )
@@ -58,7 +59,10 @@ class SceneQuestions(PairDataset):
         return found
 
 
-def _other(asked: Question, rng: Random) -> str:
+def _other(asked: Question, scene: Scene, rng: Random) -> str:
+    if asked.kind == "caption":
+        absent = [name for name in NAMES if name not in scene.names]
+        return caption([*scene.names, rng.choice(absent)])
     answers = {
         "presence": ("yes", "no"),
         "count": NUMBERS,
