@@ -37,7 +37,7 @@ from grains.data.scenes import (
     objects_in,
 )
 from grains.directions import MeanDifference
-from grains.fitting import Fit
+from grains.fitting import Fit, random_directions
 from grains.injectors import INJECTORS
 from grains.layers import parse_layers, show_layers
 from grains.maskers import RandomMasker, TopK
@@ -46,23 +46,35 @@ from grains.models import SteerableModel
 from grains.sources import Answers, Gradient, Masked
 from grains.types import ContrastivePair
 
-LEVELS = (0.01, 0.02, 0.05, 0.1)
-LAYERS = ("all", "middle", "1-2", "3")
+LEVELS = (0.0003, 0.001, 0.003)  # low, since the model is all but certain of what it says
+LAYERS = ("all", "2-4", "4")
+SHOWN = 0.001  # in the README
+LOTS = 3  # random directions: one draw may be lucky
+RECALL = 0.01  # that a choice of layers may lose
 
 
 def methods(k: int) -> Iterator[Arm]:
-    """Yield every method with a direction of its own; the random direction is added by the fit."""
+    """Yield every method whose direction is fitted; random directions come beside them."""
     finder, ig = MeanDifference(), IntegratedGradients()
     yield Arm(name="CAA", source=Answers(), finder=finder)
     yield Arm(name="objective gradient", source=Gradient(), finder=finder)
-    both = Masked(attributor=ig, masker=TopK(k=k))
+    both = Masked(
+        attributor=ig,
+        masker=TopK(k=k),
+        scope="prompt",
+        image_baseline="blur",
+        image_fill="blur",
+    )
     yield Arm(name="GrAInS IG, both", source=both, finder=finder)
     image = dataclasses.replace(both, modality="image")
     yield Arm(name="GrAInS IG, image only", source=image, finder=finder)
     text = dataclasses.replace(both, modality="text")
     yield Arm(name="GrAInS IG, text only", source=text, finder=finder)
-    masks = Masked(attributor=RandomAttributor(), masker=RandomMasker(k=k))
-    yield Arm(name="random-k masks", source=masks, finder=finder)
+    lots = {"attributor": RandomAttributor(), "masker": RandomMasker(k=k)}
+    masks = dataclasses.replace(both, **lots)
+    yield Arm(name="random-k masks, both", source=masks, finder=finder)
+    masks = dataclasses.replace(image, **lots)
+    yield Arm(name="random-k masks, image only", source=masks, finder=finder)
 
 
 def batches(pairs: Sequence[ContrastivePair], size: int) -> Iterator[PairBatch]:
@@ -116,27 +128,30 @@ def compare(args: argparse.Namespace) -> tuple[dict[float, list[list[str]]], str
     arms = list(methods(args.k))
     layer_sets = list(dict.fromkeys(parse_layers(layers, len(model.blocks)) for layers in LAYERS))
     injector = INJECTORS.build("normalized")
-    fit = Fit(model, arms, ["random_direction"], layer_sets, injector, "all", seed=0)
+    fit = Fit(model, arms, [], layer_sets, injector, "all", seed=0)
     for batch in tqdm(list(batches(Scenes(count=fit_pairs).pairs(), 10)), desc="Rows"):
         fit.add(batch)
     fit.find()
+    norms = fit.found[arms[0].name].norms
+    for lot in range(LOTS):
+        fit.found[f"random direction {lot}"] = random_directions(norms, model.width, lot)
 
     # The choice sees scenes of the fitting fold that were not fitted on; test is another fold.
     others = breaking_scenes(fit_pairs + choice_scenes, 0, "pairs")[fit_pairs:]
     choice = Figures(model, others, [])
-    neutral = NeutralText(model, SceneQuestions(scenes=60, fold="pairs").pairs())
+    neutral = NeutralText(model, SceneQuestions(scenes=20, fold="pairs").pairs())
     everything = SceneQuestions(scenes=questions, fold="test").pairs()
     asked = [pair for pair in everything if pair.prompt != DESCRIBE]
     test = Figures(model, breaking_scenes(test_scenes, 0, "test"), asked)
-    before = test.of(None)
+    before, unsteered = test.of(None), choice.of(None)[0]
     rows: dict[float, list[list[str]]] = {level: [] for level in LEVELS}
-    for name in tqdm(["random_direction", *(arm.name for arm in arms)], desc="Methods"):
+    for name in tqdm(list(fit.found), desc="Methods"):
         vectors = {layers: fit.vector(name, layers) for layers in layer_sets}
         curves = {layers: curve_of(vector, neutral) for layers, vector in vectors.items()}
         for level in LEVELS:
             tried = {layers: at_kl(vectors[layers], curves[layers], level)[0] for layers in vectors}
-            rates = {layers: _rate(choice.of(vector)[0]) for layers, vector in tried.items()}
-            chosen = min(rates, key=lambda layers: rates[layers])
+            seen = {layers: choice.of(vector)[0] for layers, vector in tried.items()}
+            chosen = min(seen, key=lambda layers: _rank(seen[layers], unsteered))
             vector, damage = at_kl(vectors[chosen], curves[chosen], level)
             after = test.of(vector)
             rows[level].append(
@@ -157,6 +172,16 @@ def compare(args: argparse.Namespace) -> tuple[dict[float, list[list[str]]], str
 
 def _rate(counts: Tensor) -> float:
     return float((counts[:, 1] > 0).double().mean())
+
+
+def _recall(counts: Tensor) -> float:
+    return float(counts[:, 3].sum() / counts[:, 2].sum())
+
+
+def _rank(counts: Tensor, unsteered: Tensor) -> tuple[float, float]:
+    """Return what is least for the best layers: first of all they keep the recall, if any do."""
+    lost = _recall(unsteered) - _recall(counts)
+    return (0.0, _rate(counts)) if lost <= RECALL else (lost, _rate(counts))
 
 
 def _figures(
@@ -200,12 +225,18 @@ def main() -> None:
         f"choose the layers, {test} scenes of another fold that break the prior to test, and the "
         f"questions about {asked} ordinary ones. Unsteered, captions make something up in "
         f"{unsteered}. Each method is brought to the same KL to the unsteered model on the true "
-        "answers to questions about ordinary scenes. Changes against unsteered with 95 % "
-        "paired-bootstrap intervals."
+        "captions of, and answers about, 20 ordinary scenes. The layers are those that make up "
+        "least on the choosing scenes while recall falls by at most 1 point there. Masks are "
+        f"chosen in the prompt (k = {args.k}), and filled with the blurred picture's features. "
+        "Changes against unsteered with 95 % paired-bootstrap intervals."
     ]
+    short = list(parts)
     for level, found in rows.items():
-        parts += [f"**KL {level}**", publishing.table(headings, found)]
-    publishing.publish("hallucination", "Hallucination at equal damage", "\n\n".join(parts))
+        table = [f"**KL {level}**", publishing.table(headings, found)]
+        parts += table
+        short += table if level == SHOWN else []
+    title = "Hallucination at equal damage"
+    publishing.publish("hallucination", title, "\n\n".join(parts), "\n\n".join(short))
 
 
 if __name__ == "__main__":

@@ -27,10 +27,12 @@ from grains.attributors import (
     SmoothGrad,
 )
 from grains.blanks import ImageFill, blank
+from grains.credits import explain
 from grains.data.scenes import Scene, draw, ordinary_scenes, presence_question
 from grains.metrics import bootstrap_mean
 from grains.models import SteerableModel
 from grains.objectives import contrast
+from grains.pictures import overlay
 from grains.types import ContrastivePair
 
 ASKED = "red circle"
@@ -145,6 +147,9 @@ def main() -> None:
         f"{area / len(scenes):.3f} of the picture. Integrated gradients refine to a gap of 1 % or "
         "144 passes. 95 % bootstrap intervals over scenes.\n\n" + publishing.table(headings, rows)
     )
+    shown = explain(model, [pair_of(scenes[0], 0)], ig, image_baseline="blur")[0]
+    overlay(shown).save(publishing.RESULTS / "planted_truth.png")
+    body += "\n\n![The picture, and its credit](benchmarks/results/planted_truth.png)"
     publishing.publish("planted_truth", "Planted truth: where image attribution points", body)
 
 

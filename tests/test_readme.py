@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import grains
-from grains.cli import main
+from grains.cli import COMMANDS, main
 from grains.data import neutral
 from grains.models.families import FAMILIES
 from grains.registry import Registry
@@ -46,13 +46,17 @@ def test_python_blocks_run(smollm2, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(neutral, "_FILE", texts)
     monkeypatch.chdir(tmp_path)
     scope: dict = {}
+    fitted = []
     for block in blocks(README, "python"):
         exec(compile(block, "README.md", "exec"), scope)
+        fitted.append(scope["trainer"].lightning_module.vector)
     printed = capsys.readouterr().out
     assert "did you mean 'integrated_gradients'" in printed
     assert all(arm in printed for arm in ("unsteered", "steered", "random_masks", "caa"))
-    assert scope["vector"] == scope["trainer"].lightning_module.vector
+    assert scope["vector"] == fitted[0]
     assert isinstance(scope["steering"].arms[0].source.attributor, scope["Occlusion"])
+    assert fitted[-1].card["model"] == "shapes-llava"
+    assert 0 < scope["credits"][0].share("image") <= 1
 
 
 def test_first_screen_is_short():
@@ -95,7 +99,7 @@ def test_extras_exist():
 
 def test_subcommands_exist(capsys):
     named = {words[1] for words in commands() if words[0] == "grains"}
-    assert named == {"fit", "validate", "test", "predict", "generate", "components"}
+    assert named == set(COMMANDS)
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
     lacking = [name for name in named if not re.search(rf"^\s+{name}\b", shown, re.MULTILINE)]
@@ -105,9 +109,10 @@ def test_subcommands_exist(capsys):
 def test_command_lines_and_the_yaml_file_are_understood(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "x.yaml").write_text(blocks(README, "yaml")[0])
+    (tmp_path / "grains").symlink_to(ROOT / "grains")
     lines = [words[1:] for words in commands() if words[0] == "grains"]
     of_trainer = [words for words in lines if words[0] in ("fit", "validate", "test", "predict")]
-    assert len(of_trainer) == 5
+    assert len(of_trainer) == 7
     for words in of_trainer:
         assert main([*words, "--print_config"]) == 0, capsys.readouterr().err
         shown = capsys.readouterr().out

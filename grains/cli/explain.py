@@ -51,6 +51,11 @@ def run(command: str, argv: Sequence[str]) -> None:
     attributor = ATTRIBUTORS.build(_spec(args.attributor))
     pairs = _pairs(args)
     model = SteerableModel.load(args.model, dtype=args.dtype)
+    template = args.template
+    if template is None and args.prompt is not None:
+        template = model.encoder.default_template()  # as `grains generate` puts a prompt
+    if template is not None:
+        pairs = [dataclasses.replace(pair, template=template) for pair in pairs]
     settings = (attributor, args.scope, args.baseline, args.image_baseline, args.reduction)
     found: list[Credits] = []
     for start in tqdm(range(0, len(pairs), args.batch_size), desc="Explaining", delay=2):
@@ -79,7 +84,10 @@ def _parser(command: str) -> Parser:
     add("--chosen", metavar="TEXT", help="the answer that is wanted")
     add("--rejected", metavar="TEXT", help="the answer that is not")
     add("--image", metavar="PATH", help="the pair's picture")
-    add("--template", help="qa, plain, chat, or a text with {prompt}; the pairs' own if not given")
+    add(
+        "--template",
+        help="qa, plain, chat, or a text with {prompt}; else the pairs' own, or the model's",
+    )
     add(
         "--attributor",
         metavar="NAME",
@@ -127,14 +135,10 @@ def _pairs(args: argparse.Namespace) -> Sequence[ContrastivePair]:
 
     if args.prompt is not None:
         parts = {name: getattr(args, name) for name in (*_PAIR, "image")}
-        pairs = [ContrastivePair(**parts)]
-    else:
-        # A file's name is a path, whatever it looks like.
-        source: Any = Path(args.pairs) if args.pairs else _spec(args.data)
-        pairs = SteeringDataModule(source).pairs[: args.count]
-    if args.template is None:
-        return pairs
-    return [dataclasses.replace(pair, template=args.template) for pair in pairs]
+        return [ContrastivePair(**parts)]
+    # A file's name is a path, whatever it looks like.
+    source: Any = Path(args.pairs) if args.pairs else _spec(args.data)
+    return SteeringDataModule(source).pairs[: args.count]
 
 
 def _spec(text: str) -> Any:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 from grains.cli.answers import show_answers
 from grains.cli.arguments import Parser
+from grains.data.images import open_image
 from grains.errors import GrainsError
+
+Asked = tuple[str, Any]
+"""A prompt with its picture, or None."""
 
 _BATCH = 8  # prompts answered together; more are answered in turn, so that the first come soon
 
@@ -29,6 +34,12 @@ def run(command: str, argv: Sequence[str]) -> None:
         action="append",
         help="strength instead of the vector's own; may be given several times",
     )
+    parser.add_argument(
+        "--image",
+        metavar="FILE",
+        action="append",
+        help="a picture that every prompt is about; given several times, one for each prompt",
+    )
     parser.add_argument("--max-new-tokens", metavar="N", type=int, default=64, help="64")
     parser.add_argument(
         "--template", help="qa, plain, chat, or a text with {prompt}; the model's own if not given"
@@ -43,6 +54,7 @@ def run(command: str, argv: Sequence[str]) -> None:
     if args.max_new_tokens < 1:
         raise GrainsError(f"--max-new-tokens is {args.max_new_tokens}; wanted 1 or more")
 
+    asked = _with_images(list(_prompts(args.prompts)), args.image) if args.image else None
     from grains.artifact import SteeringVector
     from grains.models import SteerableModel
 
@@ -56,19 +68,32 @@ def run(command: str, argv: Sequence[str]) -> None:
     for strength in strengths:
         steered(strength)  # refuses what does not fit, before any prompt is answered
     options = {"template": args.template, "max_new_tokens": args.max_new_tokens}
-    for prompts in _batches(args.prompts):
-        answers = {"unsteered": model.generate(prompts, **options)}
+    for batch in _batches(asked or ((prompt, None) for prompt in _prompts(args.prompts))):
+        prompts, images = [prompt for prompt, _ in batch], [image for _, image in batch]
+        answers = {"unsteered": model.generate(prompts, images, **options)}
         for strength in strengths:
             with steered(strength):
-                answers[f"steered {strength:+.4g}"] = model.generate(prompts, **options)
+                answers[f"steered {strength:+.4g}"] = model.generate(prompts, images, **options)
         for i, prompt in enumerate(prompts):
             show_answers(prompt, {name: said[i] for name, said in answers.items()})
 
 
-def _batches(given: Sequence[str]) -> Iterator[list[str]]:
+def _with_images(prompts: list[str], files: list[str]) -> list[Asked]:
+    images = [open_image(file, file) for file in files]  # a mistake shows before the model loads
+    if len(images) == 1:
+        images *= len(prompts)
+    if len(images) != len(prompts):
+        raise GrainsError(
+            f"there are {len(images)} images and {len(prompts)} prompts; wanted one image, or as "
+            "many as prompts"
+        )
+    return list(zip(prompts, images, strict=True))
+
+
+def _batches(given: Iterable[Asked]) -> Iterator[list[Asked]]:
     batch = []
-    for prompt in _prompts(given):
-        batch.append(prompt)
+    for asked in given:
+        batch.append(asked)
         if len(batch) == _BATCH:
             yield batch
             batch = []
