@@ -24,6 +24,15 @@ class Activations(NamedTuple):
     hidden: dict[int, Float[Tensor, "batch d_model"]]
     norms: dict[int, Float[Tensor, " batch"]]
 
+    @classmethod
+    def cat(cls, parts: Sequence[Activations]) -> Activations:
+        """Join groups of rows."""
+        layers = parts[0].hidden
+        return cls(
+            {layer: torch.cat([part.hidden[layer] for part in parts]) for layer in layers},
+            {layer: torch.cat([part.norms[layer] for part in parts]) for layer in layers},
+        )
+
     def split(self, sizes: Sequence[int]) -> list[Activations]:
         """Return consecutive groups of rows."""
         hidden = {layer: rows.split(list(sizes)) for layer, rows in self.hidden.items()}
@@ -35,6 +44,10 @@ class Activations(NamedTuple):
             )
             for i in range(len(sizes))
         ]
+
+
+TOKENS = 16_384
+"""Positions of one pass without gradients."""
 
 
 def read(
@@ -90,14 +103,27 @@ def deltas(
 ) -> tuple[Activations, list[dict[int, Float[Tensor, "batch d_model"]]]]:
     """Return what the selected positions contribute: original minus masked, at the read-out.
 
-    The original and every masked copy of the batch go through the model together.
+    The original and every masked copy go through the model together, as many examples at a time
+    as `TOKENS` positions hold.
 
     Returns:
         The original's activations, and for each selection a dictionary of layer to delta.
     """
-    batch = len(encoded.names)
+    batch, seq = encoded.input_ids.shape
     copies = 1 + len(selections)
     original = model.embed(encoded)
+    fill = fill.expand_as(original)
+    size = max(1, TOKENS // (copies * seq))
+    if batch > size:
+        some = torch.arange(batch, device=original.device).split(size)
+        parts = [
+            deltas(model, encoded.take(n), [s[n] for s in selections], layers, where, fill[n])
+            for n in some
+        ]
+        return Activations.cat([whole for whole, _ in parts]), [
+            {layer: torch.cat([without[i][layer] for _, without in parts]) for layer in layers}
+            for i in range(len(selections))
+        ]
     inputs = torch.cat([original, *(masked(original, s, fill) for s in selections)])
     rows = torch.arange(batch).repeat(copies)
     whole, *without = read(model, encoded.take(rows), layers, where, inputs).split([batch] * copies)

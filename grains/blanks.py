@@ -46,9 +46,11 @@ def blank(
     if image == "zeros":
         said = torch.zeros_like(embedded)
     elif image == "mean":
-        on = encoded.image.to(embedded)
-        total = torch.einsum("bsd,bs->bd", embedded, on)
-        said = (total / on.sum(1, keepdim=True).clamp(min=1))[:, None].expand_as(embedded)
+        precise = torch.promote_types(embedded.dtype, torch.float32)  # sums overflow in float16
+        on = encoded.image.to(precise)
+        total = torch.einsum("bsd,bs->bd", embedded.to(precise), on)
+        own = (total / on.sum(1, keepdim=True).clamp(min=1)).to(embedded)
+        said = own[:, None].expand_as(embedded)
     else:
         redrawn = [_redrawn(pair, _REDRAW[image]) for pair in pairs]
         said = embedded.clone()

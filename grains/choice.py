@@ -115,7 +115,7 @@ def choose(cells: Sequence[Cell], budget: Budget, *, force: bool = False) -> Cel
         least = min(cells, key=lambda cell: budget.spent(cell.damage))
         raise GrainsError(
             f"coefficient {least.vector.coefficient:g} does damage over the budget: KL "
-            f"{least.damage.kl:.3f} of {budget.max_kl:g} nats, perplexity ratio "
+            f"{least.damage.kl:.2g} of {budget.max_kl:g} nats, perplexity ratio "
             f"{least.damage.perplexity_ratio:.3f} of {budget.max_perplexity_ratio:g}; wanted a "
             "smaller coefficient, 'auto', a larger budget, or force"
         )

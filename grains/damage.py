@@ -96,9 +96,8 @@ class NeutralText:
         if not texts:
             raise GrainsError("there are no neutral texts; wanted one or more")
         self.model = model
-        by_length = sorted(texts, key=_length)
-        longest = self._encode([by_length[-1]]).input_ids.shape[1]
-        size = max(1, token_budget // longest)
+        by_length = sorted(texts, key=self._length)
+        size = max(1, token_budget // self._length(by_length[-1]))
         self._batches = [by_length[i : i + size] for i in range(0, len(by_length), size)]
         # Half precision halves the memory of tokens x vocabulary; both sides are rounded alike,
         # so that the unsteered model is at distance 0 from itself exactly.
@@ -123,6 +122,12 @@ class NeutralText:
     def _bar(self, what: str) -> Iterable[Batch]:
         return tqdm(self._batches, desc=what, leave=False, delay=2, disable=self._quiet)
 
+    def _length(self, item: str | ContrastivePair) -> int:
+        # In tokens: a short text may come with a large picture.
+        if isinstance(item, str):
+            return len(self.model.tokenizer(item)["input_ids"])
+        return self.model.encoder.read([item], "chosen", self.model.device)[0].input_ids.shape[1]
+
     def _encode(self, batch: Batch) -> Encoded:
         # Anew each time: a steered vision tower acts here.
         pairs = [item for item in batch if isinstance(item, ContrastivePair)]
@@ -146,10 +151,6 @@ class NeutralText:
         for logits, targets in zip(predictions, self._targets, strict=True):
             perplexity.update(_log_probs(logits, targets))
         return float(perplexity.compute())
-
-
-def _length(item: str | ContrastivePair) -> int:
-    return len(item) if isinstance(item, str) else len(item.prompt) + len(item.chosen)
 
 
 def _log_probs(logits: Tensor, targets: Tensor) -> Tensor:

@@ -13,7 +13,6 @@ from grains.attributors import Attributor
 from grains.choice import (
     Cell,
     choose,
-    curve_of,
     lay_out,
     parse_coefficients,
     parse_layer_sets,
@@ -204,7 +203,7 @@ class SteeringModule(SteeredModule):
             self._lay_out()
         else:
             vector = self._need_vector()
-            damage = curve_of(vector, self.neutral).at(vector.coefficient)
+            damage = self.damage_of(vector)
             self.cells = [Cell(name="steered", vector=vector, damage=damage)]
         vectors = {str(i): cell.vector for i, cell in enumerate(self.cells)}
         self._panel = Panel(self.model, vectors)

@@ -105,12 +105,9 @@ class SteeredModule(L.LightningModule):
     def on_test_epoch_start(self) -> None:
         """Bring every control to the damage of the steering."""
         vector = self._need_vector()
-        damage = curve_of(vector, self.neutral).at(vector.coefficient)
+        damage, blind = self.damage_of(vector), self.blind(vector.site, vector.positions)
         self._tested = {"steered": (vector, damage)}
         rivals = self._rivals(vector).items()
-        blind = self.blind(vector.site, vector.positions)
-        if blind:
-            self.print(BLIND)
         for name, rival in tqdm(
             rivals, desc="Controls at equal damage", disable=self.quiet, leave=False
         ):
@@ -226,6 +223,12 @@ class SteeredModule(L.LightningModule):
     @cached_property
     def _neutral_pairs(self) -> list[ContrastivePair]:
         return self.neutral_data.pairs() if self.neutral_data else []
+
+    def damage_of(self, vector: SteeringVector) -> Damage:
+        """Return the damage that a vector does, saying so where it cannot be seen."""
+        if self.blind(vector.site, vector.positions):
+            self.print(BLIND)
+        return curve_of(vector, self.neutral).at(vector.coefficient)
 
     def blind(self, site: Site, positions: Positions) -> bool:
         """Whether only pictures are steered, and damage is measured where there are none."""

@@ -74,7 +74,7 @@ def show_outcomes(outcomes: Sequence[Outcome], pairs: int, *, disjoint: bool) ->
             f"{outcome.margin.value:+.3f}",
             "" if unsteered else f"{change.mean:+.3f} [{change.low:+.3f}, {change.high:+.3f}]",
             "" if unsteered else "<.001" if change.p_value < 0.001 else f"{change.p_value:.3f}",
-            f"{outcome.damage.kl:.3f}",
+            f"{outcome.damage.kl:.2g}",
             f"{outcome.damage.perplexity_ratio:.3f}",
         )
     Console().print(table)

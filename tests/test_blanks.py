@@ -59,3 +59,16 @@ def test_each_fill_is_what_it_is_called(model, pairs):
     torch.testing.assert_close(found["grey"][0], torch.where(
         image[0][:, None], by_hand[0], model.filler("mean")
     ))  # fmt: skip
+
+
+def test_the_mean_of_many_large_features_does_not_overflow():
+    model = SteerableModel.load((tiny_vision("llava").half(), tiny_processor("llava")))
+    pair = ContrastivePair(prompt="what", chosen="a", rejected="b", image=picture(0))
+    encoded = model.encode([pair], None)
+    large = torch.full_like(encoded.replay.embeddings, 3e4)
+    encoded = dataclasses.replace(
+        encoded, replay=dataclasses.replace(encoded.replay, embeddings=large)
+    )
+    found = blank(model, [pair], encoded, "mean", "mean")[encoded.image]
+    assert len(found) > 2 and found.dtype == torch.float16
+    assert (found == 3e4).all()

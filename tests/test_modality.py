@@ -8,7 +8,7 @@ from typing import final
 import pytest
 import torch
 
-from grains import objectives
+from grains import activations, objectives
 from grains.attributors import GradientXInput
 from grains.errors import GrainsError
 from grains.maskers import Masker, TopK
@@ -120,3 +120,26 @@ def test_what_there_is_not_is_refused(settings, words, unchecked):
     with pytest.raises(GrainsError, match=words) as caught:
         Masked(**settings)
     assert "\n" not in str(caught.value)
+
+
+def test_random_masks_keep_how_many_words_and_how_many_parts(model, pairs):
+    spy = Spy(masker=TopK(k=3))
+    source = Masked(attributor=GradientXInput(), masker=spy, scope="prompt")
+    source.rows(model, pairs, LAYERS, Memo())
+    (_, picked), objective = spy.seen[0], objectives.contrast(model, pairs)
+    lots, image = source.shuffled(seed=3), objective.encoded.image
+    found = lots._select(lots._attribute(model, pairs, objective, Memo(), "contrast"), objective)
+    drawn = found.positive | found.negative
+    for kind in (image, ~image):
+        assert torch.equal((drawn & kind).sum(1), (picked & kind).sum(1))
+    assert not torch.equal(drawn, picked)
+
+
+def test_rows_are_the_same_a_few_at_a_time(model, pairs, monkeypatch):
+    whole = rows(model, pairs, masker=TopK(k=2))
+    monkeypatch.setattr(activations, "TOKENS", 1)
+    parts = rows(model, pairs, masker=TopK(k=2))
+    for layer in LAYERS:
+        for side in ("toward", "away", "norms"):
+            one, other = getattr(whole, side)[layer], getattr(parts, side)[layer]
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)

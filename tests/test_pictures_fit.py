@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import lightning as L
@@ -92,3 +93,12 @@ def test_the_recipe_is_understood_whole(capsys):
     assert main(["fit", "--config", str(RECIPE), "--print_config"]) == 0
     shown = yaml.safe_load(capsys.readouterr().out)
     assert "modality: image" in yaml.safe_dump(shown["model"]["source"])
+
+
+@pytest.mark.parametrize("behind", ["", " ", "\n", "  \n"])
+def test_white_space_behind_the_template_moves_no_word(shapes, behind):
+    asked = SceneQuestions(scenes=1).pairs()[1]
+    template = f"{{image}}\nUSER: {{prompt}} ASSISTANT:{behind}"
+    encoded = shapes.encode([dataclasses.replace(asked, template=template)], None)
+    words = encoded.input_ids[encoded.content & ~encoded.image]
+    assert shapes.tokenizer.decode(words).replace(" ", "") == asked.prompt.replace(" ", "")

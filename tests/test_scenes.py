@@ -276,7 +276,7 @@ def test_the_model_answers_questions_about_scenes_it_has_not_seen(speaker):
     said = answers(speaker, [scene for scene, _ in turns], [turn.question for _, turn in turns])
     right = [text == turn.answer for (_, turn), text in zip(turns, said, strict=True)]
     assert len(right) > 70
-    assert np.mean(right) >= 0.9
+    assert np.mean(right) >= 0.95
 
 
 def test_the_model_names_what_is_there_and_at_times_the_absent_partner(speaker):
@@ -287,4 +287,32 @@ def test_the_model_names_what_is_there_and_at_times_the_absent_partner(speaker):
     assert missed <= 0.1 * sum(map(len, there))
     partners = [absent_partners(scene)[0] for scene in BREAKING[:40]]
     rate = np.mean([partner in n for partner, n in zip(partners, named, strict=True)])
-    assert 0.2 <= rate <= 0.8
+    assert 0.3 <= rate <= 0.7
+
+
+def test_credit_points_at_what_was_asked_about():
+    model = grains.SteerableModel.load("shapes-llava", dtype="float32")
+    scenes = [scene for scene in ordinary_scenes(600) if "red circle" in scene.names][:20]
+    asked = {"chosen": "yes", "rejected": "no", "template": "chat"}
+    pairs = [
+        grains.ContrastivePair(prompt="is there a red circle?", image=draw(scene), **asked)
+        for scene in scenes
+    ]
+
+    def hits(attributor):
+        found = 0
+        for scene, credits in zip(scenes, grains.explain(model, pairs, attributor), strict=True):
+            shown = np.array(credits.modality) == "image"
+            credit = credits.scores.numpy()[shown].clip(min=0)
+            centre = (credits.boxes[:, :2] + credits.boxes[:, 2:]).numpy() / 2
+            held = {}
+            for thing in scene.objects:
+                left, top, right, bottom = thing.box
+                inside = (centre > [left, top]).all(1) & (centre < [right, bottom]).all(1)
+                held[thing.name] = credit[inside].sum()
+            found += max(held, key=held.get) == "red circle"
+        return found
+
+    assert len(scenes) == 20
+    assert hits({"name": "integrated_gradients", "steps": 8, "tolerance": None}) >= 18
+    assert hits("random") < 14

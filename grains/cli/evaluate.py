@@ -7,6 +7,8 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from grains.cli.arguments import Parser
 from grains.errors import GrainsError
 
@@ -24,14 +26,16 @@ def run(command: str, argv: Sequence[str]) -> None:
 
     from grains.artifact import SteeringVector
     from grains.damage import NeutralText
-    from grains.data import neutral_texts
+    from grains.data import DATASETS, neutral_texts
     from grains.evaluation import Asked, evaluate
     from grains.models import SteerableModel
+    from grains.steered import BLIND
     from grains.storage import refuse_existing, write_atomically
 
     if args.json:
         refuse_existing(args.json, overwrite=args.overwrite)
     vector = SteeringVector.load(args.vector) if args.vector else None
+    pairs = DATASETS.build(yaml.safe_load(args.neutral)).pairs() if args.neutral else []
     asked = [
         Asked.of(task, vector, limit=args.limit, seed=args.seed) for task in _tasks(args.tasks)
     ]
@@ -39,10 +43,13 @@ def run(command: str, argv: Sequence[str]) -> None:
     strict, damage = not args.no_strict, None
     results = evaluate(model, asked, vector, args.coefficient, strict=strict, seed=args.seed)
     if vector is not None:
-        text = NeutralText(model, neutral_texts())
+        text = NeutralText(model, pairs or neutral_texts())
         with vector.applied_to(model, args.coefficient, strict=strict):
             damage = text.damage()
     _show(results, vector, damage)
+    pictures = any(pair.image is not None for pair in pairs)
+    if vector and not pictures and (vector.site == "vision" or vector.positions == "image"):
+        print(BLIND)
     if args.json:
         record = _record(args, model.name, vector, damage)
         record["tasks"] = [result.record(model) for result in results]
@@ -72,6 +79,11 @@ def _parser(command: str) -> Parser:
     add("--seed", type=int, default=0, help="of the draw and of the intervals [0]")
     add("--dtype", help="float32, bfloat16, ...; what suits the device if not given")
     add("--no-strict", action="store_true", help="allow a vector made for another model")
+    add(
+        "--neutral",
+        metavar="NAME",
+        help="a data set on whose chosen answers damage is measured, instead of packaged text",
+    )
     add("--json", metavar="FILE", help="write everything, each question's values included")
     add("--overwrite", action="store_true", help="replace that file")
     return parser

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -34,12 +35,24 @@ class Shuffled(Masker):
         self, scores: Float[Tensor, "batch seq"], allowed: Bool[Tensor, "batch seq"]
     ) -> Selection:
         """Pick positions; see `Masker.select`."""
+        return self.within(scores, allowed, [allowed])
+
+    def within(
+        self,
+        scores: Float[Tensor, "batch seq"],
+        allowed: Bool[Tensor, "batch seq"],
+        groups: Sequence[Bool[Tensor, "batch seq"]],
+    ) -> Selection:
+        """Pick as many of each side in every group of positions, such as words and image tokens."""
         kept = self.masker.select(scores, allowed)
         positive, negative = torch.zeros_like(allowed), torch.zeros_like(allowed)
-        for row in range(len(scores)):
-            places = allowed[row].nonzero()[:, 0]
-            drawn = places[shuffle(self.seed, scores[row, places]).to(places.device)]
-            first, second = int(kept.positive[row].sum()), int(kept.negative[row].sum())
-            positive[row, drawn[:first]] = True
-            negative[row, drawn[first : first + second]] = True
+        for group in groups:
+            for row in range(len(scores)):
+                here = group[row] & allowed[row]
+                places = here.nonzero()[:, 0]
+                drawn = places[shuffle(self.seed, scores[row, places]).to(places.device)]
+                first = int((kept.positive[row] & here).sum())
+                second = int((kept.negative[row] & here).sum())
+                positive[row, drawn[:first]] = True
+                negative[row, drawn[first : first + second]] = True
         return Selection(positive, negative)

@@ -134,7 +134,12 @@ class Prompter:
         if len(ids) > 1 and ids[-1] == self.tokenizer.eos_token_id and not spans[-1][1]:
             ids, spans = ids[:-1], spans[:-1]  # a tokenizer that closes every text with EOS
         # Counted from the end: what stands for a picture has grown into many image tokens.
-        written = max((high for _, high in spans), default=0) if pictures else len(text)
+        written = len(text)
+        if pictures:
+            written = max((high for _, high in spans), default=0)
+            made = self.tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)
+            seen = max((high for _, high in made["offset_mapping"]), default=0)
+            behind -= len(text) - seen  # white space that the tokenizer drops
         start, end = written - behind - length, written - behind
         part = self.images.token if self.images and pictures else None
         image = [token == part for token in ids]

@@ -148,6 +148,8 @@ class Masked(DirectionSource):
         if self.modality != "both":
             allowed = allowed & (image if self.modality == "image" else ~image)
         if self.image_masker is None:
+            if isinstance(self.masker, Shuffled):  # a control with as many words, as many parts
+                return self.masker.within(credit.scores, allowed, (image, ~image))
             return self.masker.select(credit.scores, allowed)
         words = self.masker.select(credit.scores, allowed & ~image)
         parts = self.image_masker.select(credit.scores, allowed & image)
