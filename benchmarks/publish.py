@@ -40,7 +40,8 @@ def publish(name: str, title: str, body: str, short: str | None = None) -> None:
     )
     page = f"### {title}\n\n{body}\n\n<sub>{made}</sub>\n"
     print(page)
-    write_atomically(RESULTS / f"{name}.md", page.encode(), overwrite=True)
+    beside = page.replace("(benchmarks/results/", "(")  # pictures lie in the same folder
+    write_atomically(RESULTS / f"{name}.md", beside.encode(), overwrite=True)
     if short is not None:
         link = f"[All figures](benchmarks/results/{name}.md)"
         page = f"### {title}\n\n{short}\n\n{link}. <sub>{made}</sub>\n"

@@ -14,6 +14,7 @@ from grains.artifact import SteeringVector
 from grains.damage import Budget, Damage, DamageCurve, NeutralText
 from grains.errors import GrainsError
 from grains.layers import parse_layers, show_layers
+from grains.types import Positions
 
 FRACTIONS = (0.25, 0.5, 0.75, 1.0)
 """What `coefficient="auto"` tries: these shares of the largest coefficient within the budget."""
@@ -151,8 +152,17 @@ def parse_coefficients(given: Any, *, blind: bool) -> list[float] | None:
     return [float(value) for value in values]
 
 
-def parse_layer_sets(given: Any, n_blocks: int) -> list[tuple[int, ...]]:
-    """Return the sets of layers to try: a list of texts is several, anything else is one."""
-    if isinstance(given, list) and given and all(isinstance(item, str) for item in given):
-        return [parse_layers(item, n_blocks) for item in given]
-    return [parse_layers(given, n_blocks)]
+def parse_layer_sets(given: Any, n_blocks: int, positions: Positions) -> list[tuple[int, ...]]:
+    """Return the sets of layers to try: a list of texts is several, anything else is one.
+
+    Raises:
+        GrainsError: as `parse_layers` does, and for a set that would change nothing.
+    """
+    several = isinstance(given, list) and given and all(isinstance(item, str) for item in given)
+    sets = [parse_layers(item, n_blocks) for item in (given if several else [given])]
+    if positions == "image" and (n_blocks - 1,) in sets:
+        raise GrainsError(
+            f"layers is '{n_blocks - 1}' and positions is 'image': what the last block says of a "
+            f"picture reaches no answer; wanted a layer of 0 to {n_blocks - 2}"
+        )
+    return sets

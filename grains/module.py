@@ -115,8 +115,8 @@ class SteeringModule(SteeredModule):
         self.automatic_optimization = False  # nothing is trained
         self.arms, self.injector = main, INJECTORS.build(injector)
         self.budget = Budget(max_kl=max_kl, max_perplexity_ratio=max_perplexity_ratio)
+        self.layer_sets = parse_layer_sets(layers, len(main[0].source.blocks(model)), positions)
         self.coefficients = parse_coefficients(coefficient, blind=self.blind(site, positions))
-        self.layer_sets = parse_layer_sets(layers, len(main[0].source.blocks(model)))
         self.positions: Positions = positions
         self.reduction: Reduction = reduction
         self.force, self.overwrite = force, overwrite

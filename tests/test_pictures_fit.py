@@ -14,6 +14,7 @@ from grains.cli import main
 from grains.data.scenes import SceneQuestions, Scenes
 from grains.errors import GrainsError
 from grains.models import SteerableModel
+from grains.sources import SOURCES, Memo
 from grains.steered import BLIND
 
 RECIPE = Path(grains.__file__).parent / "recipes" / "shapes-llava.yaml"
@@ -102,3 +103,13 @@ def test_white_space_behind_the_template_moves_no_word(shapes, behind):
     encoded = shapes.encode([dataclasses.replace(asked, template=template)], None)
     words = encoded.input_ids[encoded.content & ~encoded.image]
     assert shapes.tokenizer.decode(words).replace(" ", "") == asked.prompt.replace(" ", "")
+
+
+def test_what_would_change_nothing_is_refused(shapes):
+    with pytest.raises(GrainsError, match=r"positions is 'image': .* wanted a layer of 0 to 3"):
+        grains.SteeringModule(shapes, layers="4", positions="image", coefficient=0.1)
+    assert grains.SteeringModule(shapes, layers="3-4", positions="image", coefficient=0.1)
+    bare = dataclasses.replace(SceneQuestions(scenes=1).pairs()[1], image=None, id="bare")
+    source = SOURCES.build({"name": "masked", "modality": "image", "attributor": "random"})
+    with pytest.raises(GrainsError, match="pair 'bare' has no image, nor has any other"):
+        source.rows(shapes, [bare], [0], Memo())

@@ -145,6 +145,11 @@ class Masked(DirectionSource):
         # prompts alone, every answer's read-out stands behind all positions.)
         if (self.readout == "last" and self.scope == "sequence") or self.readout == "last_prompt":
             allowed = allowed & (objective.encoded.readout(self.readout).cumsum(1) == 0)
+        if self.modality == "image" and not image.any():
+            raise GrainsError(
+                f"source 'masked': modality is 'image' and pair {objective.encoded.names[0]!r} has "
+                "no image, nor has any other of its batch; wanted pairs with one"
+            )
         if self.modality != "both":
             allowed = allowed & (image if self.modality == "image" else ~image)
         if self.image_masker is None:
