@@ -7,12 +7,12 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from grains.cli.arguments import Parser
 from grains.errors import GrainsError
 
 if TYPE_CHECKING:
+    import yaml
+
     from grains.artifact import SteeringVector
     from grains.damage import Damage
     from grains.evaluation import Result

@@ -9,7 +9,6 @@ from typing import Any
 
 from grains.cli.answers import show_answers
 from grains.cli.arguments import Parser
-from grains.data.images import open_image
 from grains.errors import GrainsError
 
 Asked = tuple[str, Any]
@@ -79,7 +78,9 @@ def run(command: str, argv: Sequence[str]) -> None:
 
 
 def _with_images(prompts: list[str], files: list[str]) -> list[Asked]:
-    images = [open_image(file, file) for file in files]  # a mistake shows before the model loads
+    from grains.data.images import open_image
+
+    images = [open_image(file, "--image") for file in files]  # faults show before the model loads
     if len(images) == 1:
         images *= len(prompts)
     if len(images) != len(prompts):
