@@ -39,7 +39,7 @@ def build(side: int) -> tuple[object, object]:
 
     words = ["<pad>", "<s>", "</s>", "<unk>", "<image>", "what", "is", "this", "yes", "no"]
     backend = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
-    backend.pre_tokenizer = pre_tokenizers.Whitespace()  # type: ignore[assignment]
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend,
         pad_token="<pad>",

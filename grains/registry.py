@@ -14,7 +14,7 @@ import inspect
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import entrypoints
 from beartype import BeartypeConf
@@ -23,7 +23,10 @@ from beartype.door import is_bearable
 from grains._version import __version__
 from grains.errors import GrainsError, did_you_mean
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 C = TypeVar("C", bound=type)
 _OURS = f"grains {__version__}"
 _NUMBERS = BeartypeConf(is_pep484_tower=True)  # an int is good where a float is wanted
@@ -134,9 +137,9 @@ class Registry(Generic[T]):
                 it a component's own.
         """
         if isinstance(spec, self.base):
-            known = {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec) if f.init}  # type: ignore[arg-type]
+            known = {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec) if f.init}
             self._check(type(spec), {**known, **settings})
-            return dataclasses.replace(spec, **settings) if settings else spec  # type: ignore[type-var]
+            return dataclasses.replace(spec, **settings) if settings else spec
         if isinstance(spec, Mapping):
             given = dict(spec)
             if "class_path" in given:
@@ -172,7 +175,7 @@ class Registry(Generic[T]):
     def spec(self, component: T) -> dict[str, Any]:
         """Return the mapping from which `build` makes an equal component, parts included."""
         mapping: dict[str, Any] = {"name": self.name_of(component)}
-        for field in dataclasses.fields(component):  # type: ignore[arg-type]
+        for field in dataclasses.fields(component):
             value = getattr(component, field.name)
             registry = _registry_of(type(value))
             mapping[field.name] = registry.spec(value) if registry else copy.deepcopy(value)
@@ -244,7 +247,7 @@ class Registry(Generic[T]):
 
     def _check(self, cls: type[T], settings: Mapping[str, Any]) -> None:
         hints = typing.get_type_hints(cls)
-        fields = {field.name: field for field in dataclasses.fields(cls) if field.init}  # type: ignore[arg-type]
+        fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
         name = self.name_of(cls)
         for key, value in settings.items():
             if key not in fields:
@@ -292,4 +295,4 @@ def _origin(point: entrypoints.EntryPoint) -> str:
 def _readable(hint: Any) -> str:
     if typing.get_origin(hint) is typing.Literal:
         return "one of " + ", ".join(map(repr, typing.get_args(hint)))
-    return getattr(hint, "__name__", None) if isinstance(hint, type) else str(hint)  # type: ignore[return-value]
+    return hint.__name__ if isinstance(hint, type) else str(hint)

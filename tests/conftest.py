@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -26,6 +27,13 @@ from tests.tiny import TINY, tiny_tokenizer  # noqa: E402
 
 DATA = Path(os.environ.get("GRAINS_DATA") or Path(__file__).parents[2] / "shared" / "data")
 REAL_MODEL = "smollm2-135m-instruct"
+
+
+@pytest.fixture
+def no_data_folder(monkeypatch):
+    """Leave neither a folder of benchmarks nor the hub to read from."""
+    monkeypatch.delenv("GRAINS_DATA", raising=False)
+    monkeypatch.setitem(sys.modules, "datasets", None)
 
 
 @pytest.fixture

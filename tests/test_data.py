@@ -33,6 +33,9 @@ from grains.errors import GrainsError
 from grains.types import ContrastivePair
 from tests.drawn import draw_pictures
 from tests.drawn import picture as draw_picture
+from tests.saying import says
+
+pytestmark = pytest.mark.usefixtures("no_data_folder")
 
 ROWS = Path(__file__).parent / "rows"
 BEHAVIORS = {  # pairs in train and test, as the data's own README counts them
@@ -52,18 +55,6 @@ def pair(number: int, question: int | None = None, **more) -> ContrastivePair:
 
 def pairs(count: int, per_question: int = 1) -> list[ContrastivePair]:
     return [pair(number, number // per_question) for number in range(count)]
-
-
-def says(*parts: str):
-    """Expect a GrainsError of one line that holds all parts."""
-    pattern = "".join(f"(?=.*{re.escape(part)})" for part in parts)
-    return pytest.raises(GrainsError, match=rf"\A{pattern}.*\Z")
-
-
-@pytest.fixture(autouse=True)
-def no_data_folder(monkeypatch):
-    monkeypatch.delenv("GRAINS_DATA", raising=False)
-    monkeypatch.setitem(sys.modules, "datasets", None)
 
 
 @pytest.fixture

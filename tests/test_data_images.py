@@ -22,15 +22,12 @@ from grains.data.mmmu import SUBJECTS
 from grains.errors import GrainsError
 from grains.types import ContrastivePair
 from tests.drawn import NAMES, draw_pictures, picture
-from tests.test_data import ROWS, says
+from tests.saying import says
+from tests.test_data import ROWS
+
+pytestmark = pytest.mark.usefixtures("no_data_folder")
 
 ORIENTATION = 0x0112
-
-
-@pytest.fixture(autouse=True)
-def no_data_folder(monkeypatch):
-    monkeypatch.delenv("GRAINS_DATA", raising=False)
-    monkeypatch.setitem(sys.modules, "datasets", None)
 
 
 def encoded(image: Image.Image, form: str = "PNG", **settings) -> bytes:

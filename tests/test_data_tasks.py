@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -23,22 +22,12 @@ from grains.data import (
 )
 from grains.data.faitheval import open_items
 from grains.data.splits import short_question
-from grains.errors import GrainsError
+from tests.saying import says
+
+pytestmark = pytest.mark.usefixtures("no_data_folder")
 
 ROWS = Path(__file__).parent / "rows"
 HERE = {"data_dir": str(ROWS)}
-
-
-def says(*parts: str):
-    """Expect a GrainsError of one line that holds all parts."""
-    pattern = "".join(f"(?=.*{re.escape(part)})" for part in parts)
-    return pytest.raises(GrainsError, match=rf"\A{pattern}.*\Z")
-
-
-@pytest.fixture(autouse=True)
-def no_data_folder(monkeypatch):
-    monkeypatch.delenv("GRAINS_DATA", raising=False)
-    monkeypatch.setitem(sys.modules, "datasets", None)
 
 
 @pytest.fixture

@@ -1,11 +1,9 @@
 import math
-from datetime import timedelta
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from grains.errors import GrainsError
 from grains.metrics import (
@@ -18,6 +16,7 @@ from grains.metrics import (
     paired_bootstrap,
     perplexity_ratio,
 )
+from tests.two_processes import computed, run
 
 VOCAB = 11
 
@@ -51,12 +50,6 @@ def reference(metric, calls):
         p, q = (x[mask[0]].double().softmax(-1).numpy() for x in (first, second))
         return np.mean([(a * np.log(a / b)).sum() for a, b in zip(p, q, strict=True)])
     return math.exp(-np.mean([float(x) for x in first[second]]))
-
-
-def run(metric, calls):
-    for call in calls:
-        metric.update(*call)
-    return metric
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -103,24 +96,13 @@ def test_updates_hold_no_graph(metric):
     assert not run(metric(), calls).compute().requires_grad
 
 
-def _process(rank, folder, sizes):
-    dist.init_process_group(
-        "gloo", f"file://{folder}/meet", timedelta(seconds=60), world_size=2, rank=rank
-    )
-    calls = batches(sizes)
-    for metric in METRICS:
-        mine = calls[metric][:1] if rank == 0 else calls[metric][1:]
-        torch.save(run(metric(), mine).compute(), f"{folder}/{metric.__name__}.{rank}")
-    dist.destroy_process_group()
-
-
 def test_two_processes_with_uneven_rows_equal_one(tmp_path):
     sizes = [3, 1, 7]
-    mp.spawn(_process, (str(tmp_path), sizes), nprocs=2)  # type: ignore[attr-defined]
+    both = computed(tmp_path, partial(batches, sizes))
     for metric in METRICS:
         alone = run(metric(), batches(sizes)[metric]).compute()
         for rank in range(2):
-            torch.testing.assert_close(torch.load(tmp_path / f"{metric.__name__}.{rank}"), alone)
+            torch.testing.assert_close(both[metric][rank], alone)
 
 
 # --- preference -----------------------------------------------------------------------------------

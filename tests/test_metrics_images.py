@@ -2,13 +2,11 @@
 
 import itertools
 import math
-from datetime import timedelta
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +22,7 @@ from grains.metrics import (
     pope_counts,
     says_yes,
 )
+from tests.two_processes import computed, run
 
 NAMES = ("cup", "table", "dog", "hat", "star")
 ANSWERS = ("Yes", "yes.", "No", "No, there is none.", "It is not there.", "A cup.", "NO", "")
@@ -77,12 +76,6 @@ def reference(metric, calls):
     }
 
 
-def run(metric, calls):
-    for call in calls:
-        metric.update(*call)
-    return metric
-
-
 def close(found, wanted):
     assert list(found) == list(wanted)
     for name, value in found.items():
@@ -116,26 +109,15 @@ def test_every_state_is_a_sum(metric):
     )
 
 
-def _process(rank, folder, sizes):
-    dist.init_process_group(
-        "gloo", f"file://{folder}/meet", timedelta(seconds=60), world_size=2, rank=rank
-    )
-    calls = batches(sizes)
-    for metric in METRICS:
-        mine = calls[metric][:1] if rank == 0 else calls[metric][1:]
-        torch.save(run(metric(), mine).compute(), f"{folder}/{metric.__name__}.{rank}")
-    dist.destroy_process_group()
-
-
 def test_two_processes_with_uneven_rows_equal_one(tmp_path):
     sizes = [3, 1, 7]
-    mp.spawn(_process, (str(tmp_path), sizes), nprocs=2)  # type: ignore[attr-defined]
+    both = computed(tmp_path, partial(batches, sizes))
     for metric in METRICS:
         calls = batches(sizes)[metric]
         alone, mine = run(metric(), calls).compute(), run(metric(), calls[:1]).compute()
         assert any(not torch.equal(alone[name], mine[name]) for name in alone)
         for rank in range(2):
-            close(torch.load(tmp_path / f"{metric.__name__}.{rank}"), alone)
+            close(both[metric][rank], alone)
 
 
 # --- names in captions ----------------------------------------------------------------------------

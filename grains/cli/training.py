@@ -122,10 +122,11 @@ class SteeringCLI(LightningCLI):
         parser.set_defaults(
             {f"trainer.{key}": value for key, value in self.trainer_defaults.items()}
         )
-        for action in parser._actions:
+        actions: list[Any] = parser._actions
+        for action in actions:
             # The name of a file of pairs is a name: jsonargparse would read the file in its place.
             if action.dest.startswith(("model.", "data.")) and hasattr(action, "_enable_path"):
-                action._enable_path = False  # type: ignore[attr-defined]
+                action._enable_path = False
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, put components' settings in their place, and check what costs nothing to check."""

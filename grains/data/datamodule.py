@@ -130,7 +130,8 @@ class SteeringDataModule(LightningDataModule):
                 f"{', '.join(f'{key}={count}' for key, count in self.counts.items())}; "
                 f"wanted at least one pair in {name}"
             )
-        return DataLoader(_Indexed(part), batch_size=self.batch_size, collate_fn=_collate)  # type: ignore[arg-type]
+        items: Dataset[Any] = _Indexed(part)  # the loader hands out batches of them
+        return DataLoader(items, batch_size=self.batch_size, collate_fn=_collate)
 
 
 class _Indexed(Dataset[tuple[int, ContrastivePair]]):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from grains.data.images import ImageError, open_image
 from grains.data.origins import VARIABLE, find_file
+from grains.data.origins import hub_rows as whole_rows
 from grains.data.rows import SUFFIXES, Row, read_rows
 from grains.errors import GrainsError
 from grains.types import checked_choice
@@ -179,33 +179,12 @@ def _find_any(dataset: str, stem: str, data_dir: str | None) -> Path | None:
 
 
 def hub_rows(repository: str, config: str | None, split: str) -> list[Row] | None:
-    """Read a data set from the hub with its pictures as bytes, not decoded.
+    """Read a data set from the hub as `origins.hub_rows` does, pictures as bytes, not decoded."""
+    return whole_rows(repository, config, split, prepare=_undecoded)
 
-    Returns:
-        The rows, or None if the `datasets` package is not installed.
 
-    Raises:
-        GrainsError: if the hub does not answer or has no such data set.
-    """
-    try:
-        datasets: Any = importlib.import_module("datasets")
-    except ModuleNotFoundError as error:
-        if error.name != "datasets":  # installed, but broken: say so instead of hiding it
-            raise GrainsError(f"the datasets package does not import: {error}") from error
-        return None
-    try:
-        data = datasets.load_dataset(repository, config, split=split)
-        for name, feature in data.features.items():
-            if isinstance(feature, datasets.Image):  # decoded, all would lie in memory at once
-                data = data.cast_column(name, datasets.Image(decode=False))
-        records = list(data)
-    except Exception as error:  # network, cache and schema errors of three libraries
-        reason = (str(error).splitlines() or [""])[0]
-        raise GrainsError(
-            f"{repository} could not be read from the hub ({type(error).__name__}: {reason}); "
-            f"give data_dir or {VARIABLE} to read it from a folder"
-        ) from error
-    return [
-        Row(place=f"{repository}, row {number}", fields=record)
-        for number, record in enumerate(records, start=1)
-    ]
+def _undecoded(datasets: Any, data: Any) -> Any:
+    for name, feature in data.features.items():
+        if isinstance(feature, datasets.Image):  # decoded, all would lie in memory at once
+            data = data.cast_column(name, datasets.Image(decode=False))
+    return data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,20 @@ def find_file(name: str, data_dir: str | None, dataset: str) -> Path | None:
     return folder / name
 
 
-def hub_rows(repository: str, config: str | None, split: str) -> list[Row] | None:
+def hub_rows(
+    repository: str,
+    config: str | None,
+    split: str,
+    *,
+    prepare: Callable[[Any, Any], Any] = lambda _, data: data,
+) -> list[Row] | None:
     """Read a data set from the hub, or return None if the `datasets` package is not installed.
+
+    Args:
+        repository: its name on the hub.
+        config: which of its parts, if it has several.
+        split: such as `validation`.
+        prepare: given the `datasets` package and the data, returns the data whose rows are read.
 
     Raises:
         GrainsError: if the hub does not answer or has no such data set.
@@ -55,7 +68,8 @@ def hub_rows(repository: str, config: str | None, split: str) -> list[Row] | Non
             raise GrainsError(f"the datasets package does not import: {error}") from error
         return None
     try:
-        records = list(datasets.load_dataset(repository, config, split=split))
+        data = datasets.load_dataset(repository, config, split=split)
+        records = list(prepare(datasets, data))
     except Exception as error:  # network, cache and schema errors of three libraries
         reason = (str(error).splitlines() or [""])[0]
         raise GrainsError(

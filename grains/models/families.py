@@ -219,9 +219,9 @@ def _submodule(model: nn.Module, path: str) -> nn.Module | None:
         return None
 
 
-def _suggestion(model: nn.Module) -> str:
+def _suggestion(model: Any) -> str:
     """Name the lists that are as long as the config says: for the reader to choose from."""
-    count = model.config.get_text_config().num_hidden_layers  # type: ignore[union-attr]
+    count = model.config.get_text_config().num_hidden_layers
     paths = [
         path
         for path, module in model.named_modules()

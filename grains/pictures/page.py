@@ -43,15 +43,17 @@ def page(credits: Sequence[Credits], title: str = "Credits") -> str:
     """
     if not credits:
         raise GrainsError("there are no credits; wanted those of one sequence or more")
-    ranked = sorted(credits, key=lambda one: -float(one.scores.abs().sum()))
-    body = "\n".join(_section(one, place) for place, one in enumerate(ranked, start=1))
+    # Strongest first; each keeps the number under which its pictures are written.
+    numbered = enumerate(credits, start=1)
+    ranked = sorted(numbered, key=lambda one: -float(one[1].scores.abs().sum()))
+    body = "\n".join(_section(one, place) for place, one in ranked)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta http-equiv="Content-Security-Policy" '
         "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">\n"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n"
-        f"<header>\n<h1>{escape(title)}</h1>\n{_summary(ranked)}\n{_LEGEND}\n</header>\n"
+        f"<header>\n<h1>{escape(title)}</h1>\n{_summary(credits)}\n{_LEGEND}\n</header>\n"
         f"<main>\n{body}\n</main>\n</body>\n</html>\n"
     )
 

@@ -22,7 +22,7 @@ from grains.errors import GrainsError, did_you_mean
 Fold = Literal["train", "pairs", "test"]
 """`train`: seen by `shapes-llava`. `pairs`: to fit steering on. `test`: for every figure."""
 
-_FOLDS: dict[str, range] = {
+_FOLDS: dict[Fold, range] = {
     "train": range(0, 192),
     "pairs": range(192, 224),
     "test": range(224, 256),
@@ -39,7 +39,7 @@ def fold_of(scene: Scene) -> Fold:
     """
     text = ";".join(f"{thing.name}@{thing.cell}" for thing in scene.objects)
     first = hashlib.sha256(text.encode()).digest()[0]
-    return next(fold for fold, span in _FOLDS.items() if first in span)  # type: ignore[return-value]
+    return next(fold for fold, span in _FOLDS.items() if first in span)
 
 
 def ordinary_scenes(count: int, seed: int = 0, fold: Fold = "test") -> list[Scene]:
