@@ -130,8 +130,11 @@ class SteeringDataModule(LightningDataModule):
                 f"{', '.join(f'{key}={count}' for key, count in self.counts.items())}; "
                 f"wanted at least one pair in {name}"
             )
-        items: Dataset[Any] = _Indexed(part)  # the loader hands out batches of them
-        return DataLoader(items, batch_size=self.batch_size, collate_fn=_collate)
+        # A DataLoader is typed by its items; what it hands out are `_collate`'s batches of them.
+        loader: DataLoader[Any] = DataLoader(
+            _Indexed(part), batch_size=self.batch_size, collate_fn=_collate
+        )
+        return loader
 
 
 class _Indexed(Dataset[tuple[int, ContrastivePair]]):
