@@ -16,15 +16,19 @@ from grains.errors import GrainsError
 if TYPE_CHECKING:
     from grains.artifact import SteeringVector
     from grains.attributors import ATTRIBUTORS, Attributor
+    from grains.comparison import Plan, compare
     from grains.credits import Credits, explain
     from grains.data import DATASETS, PairDataset, SteeringDataModule
     from grains.directions import DIRECTION_FINDERS, DirectionFinder
     from grains.evaluation import TASKS
     from grains.injectors import INJECTORS, Injector
     from grains.maskers import MASKERS, Masker
+    from grains.methods import METHODS
     from grains.models import SteerableModel
     from grains.module import SteeringModule
+    from grains.report import Report
     from grains.sources import SOURCES, DirectionSource
+    from grains.sweep import Sweep, SweepResult
     from grains.types import Attribution, ContrastivePair, ScoreFn, Selection
 
 # Resolved on first use, so that `import grains` costs next to nothing.
@@ -41,6 +45,10 @@ _HOMES = {
     "grains.credits": ("Credits", "explain"),
     "grains.artifact": ("SteeringVector",),
     "grains.module": ("SteeringModule",),
+    "grains.methods": ("METHODS",),
+    "grains.sweep": ("Sweep", "SweepResult"),
+    "grains.comparison": ("Plan", "compare"),
+    "grains.report": ("Report",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -50,6 +58,7 @@ __all__ = [
     "DIRECTION_FINDERS",
     "INJECTORS",
     "MASKERS",
+    "METHODS",
     "SOURCES",
     "TASKS",
     "Attribution",
@@ -62,13 +71,18 @@ __all__ = [
     "Injector",
     "Masker",
     "PairDataset",
+    "Plan",
+    "Report",
     "ScoreFn",
     "Selection",
     "SteerableModel",
     "SteeringDataModule",
     "SteeringModule",
     "SteeringVector",
+    "Sweep",
+    "SweepResult",
     "__version__",
+    "compare",
     "explain",
 ]
 

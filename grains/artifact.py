@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
-from statistics import fmean
 from typing import Any, Protocol, final
 
 import torch
@@ -33,6 +32,7 @@ from grains.vector_parts import (
     named_injector,
     placed_edit,
     refuse_unsummable,
+    summed,
 )
 
 FORMAT_VERSION = 1
@@ -43,7 +43,7 @@ class Fingerprinted(hooks.Hookable, Protocol):
 
     fingerprint: Any
     """`model_type`, `n_blocks`, `width`, and `weights`, a hash; with a vision tower `vision`, which
-    holds the last three of the tower."""
+    holds the last three of the tower; `heads`, which holds number and width of attention heads."""
 
 
 @final
@@ -61,7 +61,8 @@ class SteeringVector:
         injector: how hidden states are moved.
         positions: where they are moved.
         site: whose blocks the layers are: the decoder's, or the vision tower's. There an edit acts
-            on pictures that are encoded while the steering is applied, and on no text.
+            on pictures that are encoded while the steering is applied, and on no text. At `heads`
+            layers count attention heads, and `d_model` is the width of a head's output.
         weights: layer to its share of the coefficient; 1 for a layer that is left out.
         card: how the vector was made, see `grains.card`; what JSON can hold.
 
@@ -229,24 +230,19 @@ class SteeringVector:
         """
         if not isinstance(other, SteeringVector):
             return NotImplemented
-        self._refuse_sum(other)
-        pushes, norms, weights = {}, {}, {}
-        for layer in sorted({*self.directions, *other.directions}):
-            terms = [vector for vector in (self, other) if layer in vector.directions]
-            norms[layer] = fmean(vector.norms[layer] for vector in terms)
-            push = torch.stack([vector._push(layer) for vector in terms]).sum(0)
-            length = float(push.norm())
-            weights[layer] = length / norms[layer]
-            # Where they cancel out, any direction does, with a weight of 0.
-            pushes[layer] = push / length if length else terms[0].directions[layer]
-        coefficient = max(weights.values())
+        refuse_unsummable(self, other)
+        terms = (self, other)
+        directions, norms, strengths = summed(
+            [(v.directions, v.norms, v.strengths()) for v in terms]
+        )
+        coefficient = max(strengths.values())
         return dataclasses.replace(
             self,
-            directions=pushes,
+            directions=directions,
             norms=norms,
-            weights={n: weight / (coefficient or 1.0) for n, weight in weights.items()},
+            weights={n: strength / (coefficient or 1.0) for n, strength in strengths.items()},
             coefficient=coefficient,
-            card=cards.combined([(1.0, v.coefficient, v.card) for v in (self, other)]),
+            card=cards.combined([(1.0, v.coefficient, v.card) for v in terms]),
         )
 
     def __mul__(self, factor: Real | float) -> SteeringVector:
@@ -260,6 +256,18 @@ class SteeringVector:
         )
 
     __rmul__ = __mul__
+
+    def __truediv__(self, divisor: Real | float) -> SteeringVector:
+        """Return the vector with its coefficient divided by a number.
+
+        Raises:
+            GrainsError: for a division by 0.
+        """
+        if not isinstance(divisor, Real):
+            return NotImplemented
+        if not divisor:
+            raise GrainsError("the vector is divided by 0; wanted another number")
+        return self * (1 / float(divisor))
 
     def __neg__(self) -> SteeringVector:
         return -1.0 * self
@@ -277,21 +285,8 @@ class SteeringVector:
 
     def __repr__(self) -> str:
         of = f" of {self.card['model']!r}" if "model" in self.card else ""
-        tower = "vision " if self.site == "vision" else ""
+        site = "" if self.site == "decoder" else f"{self.site} "
         return (
-            f"SteeringVector({tower}layers {show_layers(self.layers)}{of}, width {self.width}, "
+            f"SteeringVector({site}layers {show_layers(self.layers)}{of}, width {self.width}, "
             f"{self.injector} x {self.coefficient:g} at {self.positions} positions)"
         )
-
-    def _push(self, layer: int) -> Float[Tensor, " d_model"]:
-        return self.directions[layer].double() * (self.strengths()[layer] * self.norms[layer])
-
-    def _refuse_sum(self, other: SteeringVector) -> None:
-        refuse_unsummable(self.injector)
-        for what in ("site", "injector", "positions", "width"):
-            ours, theirs = getattr(self, what), getattr(other, what)
-            if ours != theirs:
-                raise GrainsError(f"the {what} is {ours!r} and {theirs!r}; wanted the same in both")
-        ours, theirs = self.card.get("fingerprint"), other.card.get("fingerprint")
-        if ours != theirs:
-            raise GrainsError(f"the vectors are of two models, {ours} and {theirs}; wanted one")

@@ -2,9 +2,10 @@
 
 =============  ================================================================================
 `model`        name under which the model was loaded
-`fingerprint`  what the model must show again: `model_type`, `n_blocks`, `width`, `weights`, and
-               under `vision` the last three of its vision tower, where it has one
-`site`         at whose blocks' outputs hidden states are edited: `decoder` or `vision`
+`fingerprint`  what the model must show again: `model_type`, `n_blocks`, `width`, `weights`,
+               under `vision` the last three of its vision tower, where it has one, and under
+               `heads` number and width of its attention heads, where they are known
+`site`         what is edited: outputs of blocks, `decoder` or `vision`, or of attention `heads`
 `data`         id of the data set and of its split
 `components`   settings of every component, by kind
 `seeds`        by what they seeded
@@ -36,6 +37,12 @@ from grains.errors import GrainsError
 from grains.types import Site
 
 Card = dict[str, Any]
+
+_PARTS = {
+    "vision": "a vision tower and the model {} reads text alone; wanted a vision-language model",
+    "heads": "attention heads and where those of the model {} are is not known; wanted another one",
+}
+"""The parts of a fingerprint beside the decoder, and what is said to a model without them."""
 
 
 def new_card(
@@ -99,7 +106,9 @@ def check_card(card: Any) -> Card:
     """
     card = plain(card)
     fingerprint = card.get("fingerprint", {}) if isinstance(card, dict) else None
-    if not isinstance(fingerprint, dict) or not isinstance(fingerprint.get("vision", {}), dict):
+    if not isinstance(fingerprint, dict) or not all(
+        isinstance(fingerprint.get(part, {}), dict) for part in _PARTS
+    ):
         raise GrainsError("the card is not a mapping, or its fingerprint is none; wanted mappings")
     parents = card.get("parents", [])
     if not isinstance(parents, list) or not all(
@@ -125,9 +134,9 @@ def check_model(
 
     Args:
         card: the vector's.
-        layers: the blocks that it steers.
+        layers: the blocks, or heads, that it steers.
         width: of its directions.
-        site: whose blocks they are.
+        site: whose blocks they are, or `heads`.
         model: the model's fingerprint.
         strict: refuse other weights and another family, too. Another shape is always refused.
 
@@ -139,19 +148,19 @@ def check_model(
         made_for = {"width": width, **known}
         place, wanted, found = "", made_for, model
     else:
-        made_for = {**known, "vision": {"width": width, **known.get("vision", {})}}
-        if "vision" not in model:
-            raise GrainsError(
-                f"the vector steers a vision tower and the model {theirs} reads text alone; wanted "
-                "a vision-language model"
-            )
-        place, wanted, found = " of the vision tower", made_for["vision"], model["vision"]
+        made_for = {**known, site: {"width": width, **known.get(site, {})}}
+        if site not in model:
+            raise GrainsError(f"the vector steers {_PARTS[site].format(theirs)}")
+        place = " of the vision tower" if site == "vision" else " of attention heads"
+        wanted, found = made_for[site], model[site]
     ours = _described(made_for, card.get("model"))
     if found["width"] != width:
         raise GrainsError(
             f"the vector is for {ours}, the model is {theirs}; wanted equal widths{place}"
         )
-    if found["n_blocks"] != wanted.get("n_blocks", found["n_blocks"]):
+    # Heads are counted through all blocks: as many, but in other blocks, are others.
+    counts = [(found, wanted), (model, known)] if site == "heads" else [(found, wanted)]
+    if any(there["n_blocks"] != here.get("n_blocks", there["n_blocks"]) for there, here in counts):
         raise GrainsError(
             f"the vector is for {ours}, the model is {theirs}; wanted as many blocks{place}"
         )
@@ -210,6 +219,9 @@ def _described(fingerprint: Mapping[str, Any], name: str | None = None) -> str:
     """Write a fingerprint in a few words, such as `llama, 30 blocks, width 576, weights 3fa2c1`."""
     parts = [repr(name) if name else "", str(fingerprint.get("model_type", "an unnamed model"))]
     parts += _shape(fingerprint)
+    if "heads" in fingerprint:
+        heads = fingerprint["heads"]
+        parts.append(f"{heads.get('n_blocks', 'some')} heads of width {heads.get('width')}")
     if "vision" in fingerprint:
         parts.append("vision tower of " + ", ".join(_shape(fingerprint["vision"])))
     return "(" + ", ".join(filter(None, parts)) + ")"

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self, TypeVar
 
 from tqdm.auto import tqdm
 
@@ -40,11 +40,11 @@ class Cell:
     margin: float = math.nan
     gain: float = math.nan
 
-    def scored(self, *, accuracy: float, margin: float, unsteered: float) -> Cell:
+    def scored(self, *, accuracy: float, margin: float, unsteered: float) -> Self:
         """Return the cell with its scores, given the unsteered margin."""
         return dataclasses.replace(self, accuracy=accuracy, margin=margin, gain=margin - unsteered)
 
-    def with_vector(self, vector: SteeringVector) -> Cell:
+    def with_vector(self, vector: SteeringVector) -> Self:
         """Return the cell with another vector of the same effect, such as one with a card."""
         return dataclasses.replace(self, vector=vector)
 
@@ -59,6 +59,9 @@ class Cell:
             "margin": self.margin,
             "gain": self.gain,
         }
+
+
+AnyCell = TypeVar("AnyCell", bound=Cell)
 
 
 def curve_of(vector: SteeringVector, text: NeutralText, *, sign: float = 1.0) -> DamageCurve:
@@ -86,24 +89,56 @@ def lay_out(
     tried = [(name, vector) for name, vectors in candidates.items() for vector in vectors]
     cells = []
     for name, vector in tqdm(tried, desc="Damage on neutral text", disable=quiet, leave=False):
-        curve = curve_of(vector, text)
-        if coefficients is None:
-            largest = curve.solve(budget.spent)
-            values: Sequence[float] = [share * largest for share in FRACTIONS]
-        else:
-            values = coefficients
         cells += [
-            Cell(
-                name=name,
-                vector=dataclasses.replace(vector, coefficient=value),
-                damage=curve.at(value),
-            )
-            for value in values
+            Cell(name=name, vector=dataclasses.replace(vector, coefficient=value), damage=damage)
+            for value, damage in strengths(curve_of(vector, text), coefficients, budget)
         ]
     return cells
 
 
-def choose(cells: Sequence[Cell], budget: Budget, *, force: bool = False) -> Cell:
+def strengths(
+    curve: DamageCurve, coefficients: Sequence[float] | None, budget: Budget
+) -> list[tuple[float, Damage]]:
+    """Return the coefficients to try with one vector, and the damage of each.
+
+    Args:
+        curve: the vector's.
+        coefficients: those to try, or None for shares of the largest within the budget.
+        budget: for the largest.
+    """
+    if coefficients is None:
+        largest = curve.solve(budget.spent)
+        coefficients = [share * largest for share in FRACTIONS]
+    return [(value, curve.at(value)) for value in coefficients]
+
+
+def at_equal_damage(
+    rival: SteeringVector,
+    vector: SteeringVector,
+    damage: Damage,
+    curve: DamageCurve,
+    *,
+    blind: bool,
+) -> tuple[SteeringVector, Damage]:
+    """Return a vector at the strength where its KL is another's, and its damage there.
+
+    Args:
+        rival: the vector; only its strength changes.
+        vector: the other one, which leads the same way: coefficients get its sign.
+        damage: of the other one.
+        curve: the rival's, over coefficients times that sign.
+        blind: whether damage stays unseen: the strength of both is the same, then.
+    """
+    equal = 0.0
+    if blind:
+        equal = abs(vector.coefficient)
+    elif damage.kl > 0:
+        equal = curve.solve(lambda of_rival: of_rival.kl / damage.kl)
+    coefficient = math.copysign(equal, vector.coefficient)
+    return dataclasses.replace(rival, coefficient=coefficient), curve.at(equal)
+
+
+def choose(cells: Sequence[AnyCell], budget: Budget, *, force: bool = False) -> AnyCell:
     """Return the cell with the largest gain among those within the budget.
 
     With `force`, cells over the budget may be chosen too.

@@ -1,17 +1,19 @@
-"""Credits of one sequence, with what a reader needs to see them: its tokens, and its picture."""
+"""Credits of one sequence, with what a reader needs to see them: its tokens, and its pictures."""
 
 from __future__ import annotations
 
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+import torch
 from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
 from grains import objectives
+from grains.artifact import SteeringVector
 from grains.attributors import ATTRIBUTORS
 from grains.blanks import ImageFill, blank
 from grains.data.images import images_of
@@ -24,6 +26,19 @@ Modality = Literal["text", "image", "template"]
 """What a token is: a word that may be credited, a part of a picture, or neither: special tokens and
 the template around the prompt, which are held and get no credit."""
 
+LONGEST = 1024
+"""Pixels of the longer side of the pictures that are kept: what is drawn is smaller still."""
+
+
+class Picture(NamedTuple):
+    """A picture of a sequence, at most `LONGEST` pixels long, and the places of its image tokens.
+
+    `boxes` says where each of them lies in it, as x0 y0 x1 y1 in 0..1, NaN where it has no place.
+    """
+
+    image: Image.Image
+    boxes: Float[Tensor, "image_tokens 4"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Credits:
@@ -33,9 +48,7 @@ class Credits:
         tokens: their text, blanks and newlines included.
         scores: signed credit of each, in nats.
         modality: what each is.
-        boxes: where each image token lies in the picture, as x0 y0 x1 y1 in 0..1, NaN where it has
-            no place; None without one picture.
-        image: the picture; None if there is none, or more than one.
+        pictures: in the order of the sequence, as their image tokens are; empty if not known.
         gap: how far the credits are from adding up, as in `Attribution`.
         name: what to call the sequence.
         explains: the score in words, such as `log p("It is.") - log p("It is not.")`.
@@ -47,8 +60,7 @@ class Credits:
     tokens: tuple[str, ...]
     scores: Float[Tensor, " seq"]
     modality: tuple[Modality, ...]
-    boxes: Float[Tensor, "image_tokens 4"] | None = None
-    image: Image.Image | None = None
+    pictures: tuple[Picture, ...] = ()
     gap: float = float("nan")
     name: str = ""
     explains: str = ""
@@ -61,11 +73,26 @@ class Credits:
                 raise GrainsError(
                     f"{self.name!r} has {count} {what}; wanted one a token, {len(self.tokens)}"
                 )
-        pictured = self.modality.count("image")
-        if self.boxes is not None and len(self.boxes) != pictured:
+        placed, pictured = sum(self.counts), self.modality.count("image")
+        if self.pictures and placed != pictured:
             raise GrainsError(
-                f"{self.name!r} has {len(self.boxes)} boxes; wanted one an image token, {pictured}"
+                f"{self.name!r} has {placed} boxes; wanted one an image token, {pictured}"
             )
+
+    @property
+    def counts(self) -> list[int]:
+        """How many image tokens each picture has."""
+        return [len(picture.boxes) for picture in self.pictures]
+
+    @property
+    def boxes(self) -> Float[Tensor, "image_tokens 4"] | None:
+        """Where each image token lies in its picture; None without pictures."""
+        return torch.cat([picture.boxes for picture in self.pictures]) if self.pictures else None
+
+    def placed(self) -> list[tuple[Picture, Float[Tensor, " image_tokens"]]]:
+        """Return each picture with the scores of its own tokens."""
+        parts = self.of("image").split(self.counts) if self.pictures else []
+        return list(zip(self.pictures, parts, strict=True))
 
     def of(self, modality: Modality) -> Float[Tensor, " tokens"]:
         """Return the scores of the tokens of one modality, in the order of the sequence."""
@@ -132,6 +159,30 @@ def explain(
     return [credits for both in zip(*sides, strict=True) for credits in both]
 
 
+def fit_settings(vector: SteeringVector) -> dict[str, Any]:
+    """Return what `explain` takes to credit the pairs of a vector's fit as the fit did.
+
+    Raises:
+        GrainsError: if the card does not say it, or the fit attributed nothing.
+    """
+    components = vector.card.get("components")
+    source = components.get("source") if isinstance(components, dict) else None
+    if not isinstance(components, dict) or not isinstance(source, dict):
+        made = "is a sum or a multiple of others" if vector.card.get("parents") else "does not say"
+        raise GrainsError(f"how the vector was fitted its card {made}")
+    attributor = components.get("attributor")
+    if attributor is None:
+        raise GrainsError(
+            f"the vector was fitted with source {source.get('name')!r}, which credits no tokens; "
+            "wanted one of source 'masked'"
+        )
+    if not isinstance(attributor, dict) or attributor.get("name") not in ATTRIBUTORS.names():
+        # A file must not make us import.
+        raise GrainsError(f"the vector's attributor is {attributor!r}; wanted a registered name")
+    named = ("scope", "baseline", "image_baseline", "reduction")
+    return {"attributor": attributor, **{key: source[key] for key in named if key in source}}
+
+
 def _credits(
     model: SteerableModel,
     pair: ContrastivePair,
@@ -144,21 +195,30 @@ def _credits(
     real = encoded.attention_mask[row].bool()
     kinds = zip(encoded.image[row][real].tolist(), encoded.content[row][real].tolist(), strict=True)
     answers = {name: f"log p({getattr(pair, name)!r})" for name in typing.get_args(Side)}
-    pictures, boxes = images_of(pair), encoded.boxes[row]
-    if len(pictures) != 1:  # of several, a box does not say in which one it lies
-        pictures, boxes = (None,), None
     return Credits(
         tokens=texts_of(model.tokenizer, encoded.input_ids[row][real].tolist()),
         scores=scores[real.to(scores.device)].detach().cpu(),
         modality=tuple(
             "image" if image else "text" if content else "template" for image, content in kinds
         ),
-        boxes=None if boxes is None else boxes.cpu(),
-        image=pictures[0],
+        pictures=_pictures(model, pair, encoded.boxes[row]),
         gap=gap,
         name=f"{encoded.names[row]} ({side})" if side else encoded.names[row],
         explains=answers[side] if side else " - ".join(answers.values()),
     )
+
+
+def _pictures(
+    model: SteerableModel, pair: ContrastivePair, boxes: Tensor | None
+) -> tuple[Picture, ...]:
+    reader = model.encoder.prompter.images
+    if boxes is None or reader is None:
+        return ()
+    images = images_of(pair)
+    counts = reader.counts(images) if len(images) > 1 else [len(boxes)]
+    for image in images:
+        image.thumbnail((LONGEST, LONGEST))  # in place, and never larger
+    return tuple(map(Picture, images, boxes.cpu().split(counts)))
 
 
 def texts_of(tokenizer: Any, ids: Sequence[int]) -> tuple[str, ...]:

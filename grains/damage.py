@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from grains.data.base import sha256_of
 from grains.errors import GrainsError
 from grains.metrics import MeanKL, TokenPerplexity
 from grains.models import SteerableModel
@@ -96,6 +97,8 @@ class NeutralText:
         if not texts:
             raise GrainsError("there are no neutral texts; wanted one or more")
         self.model = model
+        self.count = len(texts)
+        self.identity = sha256_of([str(item) for item in texts])
         by_length = sorted(texts, key=self._length)
         size = max(1, token_budget // self._length(by_length[-1]))
         self._batches = [by_length[i : i + size] for i in range(0, len(by_length), size)]
@@ -191,7 +194,8 @@ class DamageCurve:
         """Return the coefficient at which the damage uses up its limit.
 
         Damage grows with about the square of the coefficient, so each try is read off the power law
-        through the two nearest points; where that leaves the bracket, the bracket is halved.
+        through the two nearest points; where that leaves the bracket, the bracket is halved. What
+        is known from earlier searches is used, so a second limit costs little.
 
         Args:
             spent: share of the limit that a damage uses up; 1 is all of it.
@@ -201,7 +205,15 @@ class DamageCurve:
                 the coefficient is known to within `tolerance`: in low precision damage is a
                 staircase. What is returned never exceeds the limit.
         """
-        low, high, coefficient = (0.0, 0.0), (math.inf, math.inf), start
+        known = sorted((size, spent(damage)) for size, damage in self.known.items() if size >= 0)
+        low = max(point for point in known if point[1] <= 1)
+        high = min((point for point in known if point[1] > 1), default=(math.inf, math.inf))
+        if high[0] <= low[0]:  # no longer growing where it was tried: search anew below
+            low = (0.0, 0.0)
+        if 1 - tolerance <= low[1]:
+            return low[0]
+        untried = low[0] == 0 and math.isinf(high[0])
+        coefficient = start if untried else min(_next_try(low, high, 1 - tolerance / 2), largest)
         while high[0] > low[0] * (1 + tolerance) and high[0] > 1e-6:
             share = spent(self.at(coefficient))
             if share > 1:

@@ -150,13 +150,16 @@ class Fit:
         self.pairs = 0
         self._stores = {arm.name: RowStore() for arm in self.all_arms}
 
-    def add(self, batch: PairBatch) -> None:
-        """Turn each pair of a batch into one row a layer, for every arm."""
-        memo = Memo()
+    def add(self, batch: PairBatch, memo: Memo | None = None) -> None:
+        """Turn each pair of a batch into one row a layer, for every arm.
+
+        A memo that other fits have filled for the same batch saves what they have computed.
+        """
+        memo = memo or Memo()
         for arm in self.all_arms:
             # Arms that differ in their finder alone read the same rows.
             rows = memo.get(
-                arm.source,
+                (arm.source, tuple(self.layers)),
                 functools.partial(arm.source.rows, self.model, batch.pairs, self.layers, memo),
             )
             self._stores[arm.name].add(batch, rows)

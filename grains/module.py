@@ -113,11 +113,12 @@ class SteeringModule(SteeredModule):
         data = DATASETS.build(neutral) if neutral is not None else None
         super().__init__(model, given, controls_of(controls, main[0]), max_new_tokens, seed, data)
         self.automatic_optimization = False  # nothing is trained
+        sees = model.image_token_id is not None
+        self.positions: Positions = checked_positions(positions, site, pictures=sees)
         self.arms, self.injector = main, INJECTORS.build(injector)
         self.budget = Budget(max_kl=max_kl, max_perplexity_ratio=max_perplexity_ratio)
         self.layer_sets = parse_layer_sets(layers, len(main[0].source.blocks(model)), positions)
         self.coefficients = parse_coefficients(coefficient, blind=self.blind(site, positions))
-        self.positions: Positions = positions
         self.reduction: Reduction = reduction
         self.force, self.overwrite = force, overwrite
         self.save_to = refuse_existing(save_to, overwrite=overwrite) if save_to else None

@@ -218,9 +218,10 @@ class Registry(Generic[T]):
         try:
             cls = getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError, ValueError) as error:
+            ours = [f"{cls.__module__}.{cls.__qualname__}" for cls in self._ours.values()]
             raise GrainsError(
                 f"{self.kind} {path!r} does not import ({error}); wanted a dotted path of a class, "
-                f"or a name: {', '.join(self.names())}"
+                f"or a name: {did_you_mean(path, [*self.names(), *ours])}"
             ) from error
         return self._checked(path, cls)
 

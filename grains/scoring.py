@@ -17,7 +17,7 @@ from grains.artifact import SteeringVector
 from grains.damage import Damage
 from grains.data import PairBatch
 from grains.metrics import Interval, Margin, PreferenceAccuracy, paired_bootstrap
-from grains.models import SteerableModel
+from grains.models import SteerableModel, log_probs_of
 from grains.types import ContrastivePair, Reduction
 
 UNSTEERED = "unsteered"
@@ -27,14 +27,8 @@ def score_pairs(
     model: SteerableModel, pairs: Sequence[ContrastivePair]
 ) -> Float[Tensor, "batch 4"]:
     """Return log p of each answer: chosen and rejected summed, chosen and rejected a token."""
-    columns = []
-    with torch.no_grad():
-        for side in ("chosen", "rejected"):
-            encoded = model.encode(pairs, side)
-            total = model.answer_log_prob(encoded, reduction="sum").cpu().double()
-            columns.append((total, total / encoded.answer_mask.sum(1).cpu()))
-    (chosen, chosen_mean), (rejected, rejected_mean) = columns
-    return torch.stack([chosen, rejected, chosen_mean, rejected_mean], dim=1)
+    both = log_probs_of(model, [(pair, pair.swapped()) for pair in pairs])
+    return torch.stack([torch.cat([one.total, one.reduced("mean")]) for one in both])
 
 
 class PairScores(Metric):

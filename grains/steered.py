@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import warnings
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from grains.artifact import SteeringVector
 from grains.card import splits_of
-from grains.choice import curve_of
+from grains.choice import at_equal_damage, curve_of
 from grains.damage import NO_DAMAGE, Damage, NeutralText
 from grains.data import PairBatch, PairDataset, SteeringDataModule, short_question
 from grains.data.neutral import neutral_texts
@@ -31,6 +31,12 @@ BLIND = (
     "neutral text holds no picture, so the damage of steering pictures is not seen and its budget "
     "does not bind; controls have the coefficient of the steering (neutral=DATASET would show it)"
 )
+
+
+def blind_to(site: Site, positions: Positions, neutral: Sequence[ContrastivePair]) -> bool:
+    """Whether only pictures are steered, and damage is measured where there are none."""
+    pictures = any(pair.image is not None for pair in neutral)
+    return (site == "vision" or positions == "image") and not pictures
 
 
 class SteeredModule(L.LightningModule):
@@ -112,16 +118,10 @@ class SteeredModule(L.LightningModule):
             rivals, desc="Controls at equal damage", disable=self.quiet, leave=False
         ):
             # Steering away from a behaviour is compared with controls that lead away from it too.
-            sign, equal = math.copysign(1.0, vector.coefficient), 0.0
-            curve = curve_of(rival, self.neutral, sign=sign)
-            if blind:  # there is no damage to be equal in: the same strength instead
-                equal = abs(vector.coefficient)
-            elif damage.kl > 0:
-                equal = curve.solve(lambda of_rival: of_rival.kl / damage.kl)
-            reached = curve.at(equal)
+            curve = curve_of(rival, self.neutral, sign=math.copysign(1.0, vector.coefficient))
+            rival, reached = at_equal_damage(rival, vector, damage, curve, blind=blind)
             if reached.kl < 0.9 * damage.kl:
                 self.print(f"control {name!r} does less damage: KL {reached.kl:.4f}, not equal")
-            rival = dataclasses.replace(rival, coefficient=sign * equal)
             self._tested[name] = (rival, reached)
         self._panel = Panel(
             self.model, {name: tested for name, (tested, _) in self._tested.items()}
@@ -232,8 +232,7 @@ class SteeredModule(L.LightningModule):
 
     def blind(self, site: Site, positions: Positions) -> bool:
         """Whether only pictures are steered, and damage is measured where there are none."""
-        pictures = any(pair.image is not None for pair in self._neutral_pairs)
-        return (site == "vision" or positions == "image") and not pictures
+        return blind_to(site, positions, self._neutral_pairs)
 
     @property
     def quiet(self) -> bool:

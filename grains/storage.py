@@ -37,7 +37,7 @@ def refuse_existing(path: str | Path, *, overwrite: bool = False) -> Path:
     if os.path.isdir(path):
         raise GrainsError(f"{path} is a folder; wanted the name of a file")
     if os.path.exists(path) and not overwrite:
-        raise GrainsError(f"{path} exists; wanted another name, or overwrite")
+        raise GrainsError(f"{path} exists; wanted another name, or overwrite (--overwrite)")
     return path
 
 

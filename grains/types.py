@@ -47,8 +47,10 @@ Positions = Literal["all", "prompt", "generated", "last", "image", "text"]
 the prompt's last token and all generated ones. `image` is every image token, `text` every other
 position, generated ones included."""
 
-Site = Literal["decoder", "vision"]
-"""Whose blocks are read or steered: the language model's, or the vision tower's."""
+Site = Literal["decoder", "vision", "heads"]
+"""What is read or steered: the outputs of the language model's blocks, those of the vision tower's,
+or those of single attention heads of the language model, where *layer* counts heads: head h of
+block b is layer `b * heads a block + h`, and `d_model` is a head's width."""
 
 Reduction = Literal["mean", "sum"]
 """How the log-probabilities of an answer's tokens become one number."""

@@ -1,4 +1,4 @@
-"""The parts of a steering vector, each checked before it is kept.
+"""The parts of a steering vector, each checked before it is kept, and their sum.
 
 They come from a fit, from a user's hands or from a file of unknown origin; the same checks serve.
 """
@@ -9,7 +9,8 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from numbers import Real
-from typing import Any, get_args
+from statistics import fmean
+from typing import Any, get_args, get_type_hints
 
 import torch
 from jaxtyping import Float
@@ -90,8 +91,13 @@ def checked_number(value: Any, what: str) -> float:
     return number
 
 
-def checked_positions(positions: Any, site: Site = "decoder") -> Positions:
-    """Return one of the names of positions, or suggest one; a vision tower has `all` alone."""
+def checked_positions(
+    positions: Any, site: Site = "decoder", *, pictures: bool = True
+) -> Positions:
+    """Return one of the names of positions, or suggest one; a vision tower has `all` alone.
+
+    `pictures` says whether the model reads them: else there are no `image` positions.
+    """
     if positions not in get_args(Positions):
         near = did_you_mean(str(positions), get_args(Positions))
         raise GrainsError(f"the positions are {positions!r}; {near}")
@@ -100,11 +106,18 @@ def checked_positions(positions: Any, site: Site = "decoder") -> Positions:
             f"the positions are {positions!r} in the vision tower, which knows no prompt; "
             "wanted 'all'"
         )
+    if positions == "image" and not pictures:
+        raise GrainsError(
+            "positions is 'image' and the model reads text alone; wanted a vision-language model, "
+            "or other positions"
+        )
     return positions
 
 
 def named_injector(spec: Any) -> Injector:
-    """Build an injector by name. A dotted path is refused: a file must not make us import.
+    """Build an injector by name, one that it wraps likewise.
+
+    A dotted path is refused: a file must not make us import.
 
     Raises:
         GrainsError: for an unknown name or unknown settings.
@@ -116,7 +129,13 @@ def named_injector(spec: Any) -> Injector:
     if spec["name"] not in INJECTORS.names():
         near = did_you_mean(spec["name"], INJECTORS.names())
         raise GrainsError(f"the injector {spec['name']!r} is not registered; {near}")
-    return INJECTORS.build(spec)
+    hints = get_type_hints(INJECTORS.get(spec["name"]))
+    wrapped = {
+        key: named_injector({"name": part} if isinstance(part, str) else part)
+        for key, part in spec.items()
+        if hints.get(key) is Injector
+    }
+    return INJECTORS.build({**spec, **wrapped})
 
 
 def placed_edit(
@@ -136,18 +155,55 @@ def placed_edit(
     return move
 
 
-def refuse_unsummable(injector: Injector) -> None:
-    """Refuse an injector for which the sum of two vectors means nothing.
+def refuse_unsummable(one: Any, other: Any) -> None:
+    """Refuse two steering vectors whose sum means nothing.
 
-    Two projections, rotations or clamps give another result in another order, and none of them is
-    one of the same kind along the sum of the directions.
+    They are of two models, injectors, scopes of positions or sites; or of an injector that has no
+    sum: two projections, rotations or clamps give another result in another order, and none of them
+    is one of the same kind along the sum of the directions.
     """
-    name = INJECTORS.name_of(injector)
+    name = INJECTORS.name_of(one.injector)
     if name not in _SUMMABLE:
         raise GrainsError(
             f"vectors of the injector {name!r} have no sum, since it does not displace by "
             f"coefficient * norm * direction; wanted {' or '.join(_SUMMABLE)}"
         )
+    for what in ("site", "injector", "positions", "width"):
+        ours, theirs = getattr(one, what), getattr(other, what)
+        if ours != theirs:
+            raise GrainsError(f"the {what} is {ours!r} and {theirs!r}; wanted the same in both")
+    ours, theirs = one.card.get("fingerprint"), other.card.get("fingerprint")
+    if ours != theirs:
+        raise GrainsError(f"the vectors are of two models, {ours} and {theirs}; wanted one")
+
+
+Push = tuple[Mapping[int, Tensor], Mapping[int, float], Mapping[int, float]]
+"""Layer to a unit vector `[d_model]`, to the layer's norm, and to the strength in units of it."""
+
+
+def summed(
+    pushes: Iterable[Push],
+) -> tuple[dict[int, Float[Tensor, " d_model"]], dict[int, float], dict[int, float]]:
+    """Return the one push that moves hidden states by what all of them do, added up.
+
+    Its norms are means of theirs; a layer that some of them leave alone is moved by the others.
+    """
+    terms: dict[int, list[tuple[Tensor, float, float]]] = {}
+    for directions, norms, strengths in pushes:
+        for layer, direction in directions.items():
+            term = (direction.double(), norms[layer], strengths[layer])
+            terms.setdefault(layer, []).append(term)
+    units: dict[int, Tensor] = {}
+    means: dict[int, float] = {}
+    lengths: dict[int, float] = {}
+    for layer, parts in sorted(terms.items()):
+        moved = torch.stack([unit * (strength * norm) for unit, norm, strength in parts]).sum(0)
+        length = float(moved.norm())
+        means[layer] = fmean(norm for _, norm, _ in parts)
+        lengths[layer] = length / means[layer]
+        # Where they cancel out, any direction does, at a strength of 0.
+        units[layer] = moved / length if length else parts[0][0]
+    return units, means, lengths
 
 
 def fingerprint_of(model: Any) -> Mapping[str, Any]:

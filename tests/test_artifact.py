@@ -282,7 +282,9 @@ def test_what_is_saved_comes_back_bit_for_bit(tmp_path, name):
 
 def test_a_record_makes_the_vector_again():
     tensors, record = vector(weights={1: 0.5}).to_record()
-    with pytest.raises(GrainsError, match="the site is 'nowhere'; there are: decoder, vision"):
+    with pytest.raises(
+        GrainsError, match="the site is 'nowhere'; there are: decoder, heads, vision"
+    ):
         SteeringVector.from_record({**record, "site": "nowhere"}, tensors)
     assert SteeringVector.from_record(json.loads(json.dumps(record)), tensors) == vector(
         weights={1: 0.5}
@@ -589,6 +591,17 @@ def test_a_factor_scales_the_coefficient_of_any_injector(name, hidden):
     assert -1 * -a == a
     assert 0.5 * (2 * a) == a
     assert -a != a
+
+
+def test_dividing_is_multiplying_by_the_inverse():
+    a = vector()
+    assert (a / 2).coefficient == 0.05 and a / 1 == a
+    assert (a / 2).card["parents"] == (0.5 * a).card["parents"]
+    assert (a / 4) != (a / 2)
+    with pytest.raises(GrainsError, match="divided by 0; wanted another number"):
+        a / 0
+    with pytest.raises(TypeError):
+        2 / a  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("name", [n for n in INJECTORS.names() if n not in SUMMABLE])

@@ -19,8 +19,9 @@ from grains.attributors import ATTRIBUTORS
 from grains.cli import COMMANDS, main
 from grains.cli.components import KINDS, registry_of, settings_of
 from grains.cli.settings import COMPONENTS, read_value, take_settings, with_settings
-from grains.maskers import MASKERS
-from grains.sources import Masked
+from grains.errors import GrainsError
+from grains.maskers import MASKERS, TopK
+from grains.sources import SOURCES, Masked
 from tests.tiny import LAYERS, builder, tiny_tokenizer
 
 PAIRS = [
@@ -199,6 +200,23 @@ def test_validate_scores_the_vector(place, capsys):
     assert "0.0500" in capsys.readouterr().out
 
 
+def test_without_sizes_the_data_is_split_as_for_the_fit(place, tmp_path, capsys):
+    options = [one for one in place.options() if not one.startswith(("--data.fit", "--data.val"))]
+    assert main(["validate", *options, "--vector", place.vector]) == 0
+    assert "split as for the fit of the vector: seed=0, fit=6, val=4, test=4" in (
+        capsys.readouterr().out.replace("\n", " ")
+    )
+    # The opposite: what is said goes before, and other data has a split of its own.
+    assert (
+        main(["validate", *options, "--data.fit=3", "--data.val=3", "--vector", place.vector]) == 0
+    )
+    assert "split as" not in capsys.readouterr().out
+    other = write_pairs(tmp_path / "other.jsonl", PAIRS[:12])
+    options = [one if "dataset" not in one else f"--data.dataset={other}" for one in options]
+    assert main(["validate", *options, "--vector", place.vector]) == 2
+    assert "fit=100" in capsys.readouterr().err
+
+
 def test_test_prints_the_table_beside_controls(place, tmp_path, capsys):
     argv = ["test", *place.options(**{"data.test": 2})]
     assert main([*argv, "--vector", place.vector, "--model.controls=[random_direction]"]) == 0
@@ -335,6 +353,29 @@ def test_settings_join_any_spelling():
     ]
 
 
+def test_settings_reach_a_component_within_a_component():
+    nested = {"image_masker.k": 3}
+    top_k = {"name": "masked", "image_masker": {"name": "top_k", "k": 3}}
+    assert with_settings("masked", nested, "masked") == top_k
+    assert with_settings(None, nested, "masked") == top_k
+    named = {**nested, "image_masker": "random", "scope": "prompt"}
+    assert with_settings("masked", named, "masked") == {
+        "name": "masked",
+        "scope": "prompt",
+        "image_masker": {"name": "random", "k": 3},
+    }
+    given = {"name": "masked", "image_masker": {"name": "threshold", "share": 0.5}}
+    assert with_settings(given, {"image_masker.share": 0.1}, "masked")["image_masker"] == {
+        "name": "threshold",
+        "share": 0.1,
+    }
+    source = SOURCES.build(with_settings("masked", nested, "masked"))
+    assert source == Masked(image_masker=TopK(k=3)) != Masked()
+    # The opposite: what is no component has no settings, and says so under its whole name.
+    with pytest.raises(GrainsError, match=r"no setting 'readout\.k'; did you mean 'readout'"):
+        SOURCES.build(with_settings("masked", {"readout.k": 3}, "masked"))
+
+
 def test_values_keep_their_types():
     assert read_value("1e-3") == 0.001
     assert read_value("{a: 1}") == {"a": 1}
@@ -355,7 +396,15 @@ def test_values_keep_their_types():
         ("--model.attributor.steps=many", ["steps is 'many'", "int"]),
         ("--model.attributor.steps", ["no value"]),
         ("--model.masker.k=0", ["k is 0", "1 or more"]),
+        ("--model.source.image_masker.k=0", ["masker 'top_k': k is 0", "1 or more"]),
+        ("--model.source.image_masker.q=1", ["masker 'top_k' has no setting 'q'"]),
+        ("--data.dataset.brocken=skip", ["no setting 'brocken'; did you mean 'broken'"]),
         ("--model.layers=99", ["no layer 99", "0 to 2"]),
+        ("--model.positions=image", ["positions is 'image' and the model reads text alone"]),
+        (
+            "--model.attributor=grains.attributors.smoothgrad.SmothGrad",
+            ["does not import", "did you mean 'grains.attributors.smoothgrad.SmoothGrad'?"],
+        ),
         ("--model.layers=soon", ["'soon'", "middle"]),
         ("--model.coefficient=much", ["'much'", "auto"]),
         ("--model.seed=x", ["--model.seed", "given x; wanted int"]),
@@ -470,7 +519,8 @@ def test_an_existing_file_stays_whole(place, refuses, tmp_path, monkeypatch):
     old.write_text("precious")
     # Refused before any work: neither model nor data is touched.
     options = place.options(**{"model.lm": "/no/such", "data.dataset": "/no/such.jsonl"})
-    assert "old exists" in refuses("fit", *options, "--out=old")
+    assert "old exists" in (said := refuses("fit", *options, "--out=old"))
+    assert "--overwrite" in said
     assert "old exists" in refuses("fit", *options, "--model.save_to=old")
     assert "old exists" in refuses("fit", *options, "--out=new", "--save_ckpt=old")
     assert "old exists" in refuses("predict", *options, "--vector", place.vector, "--out=old")

@@ -9,15 +9,18 @@ import pytest
 import torch
 from PIL import Image
 
-from grains import objectives
+from grains import SteeringDataModule, SteeringVector, objectives
 from grains.attributors import ATTRIBUTORS, IntegratedGradients
+from grains.card import new_card
 from grains.cli import main
-from grains.credits import Credits, explain, texts_of
+from grains.credits import LONGEST, Credits, Picture, explain, fit_settings, texts_of
 from grains.errors import GrainsError
+from grains.injectors import INJECTORS
 from grains.models import SteerableModel
+from grains.sources import SOURCES
 from grains.types import ContrastivePair
-from tests.tiny import TINY, tiny_tokenizer
-from tests.tiny_vision import picture, tiny_processor, tiny_vision
+from tests.tiny import TINY, WIDTH, tiny_tokenizer
+from tests.tiny_vision import picture, seeing, tiny_processor, tiny_vision
 
 SHORT = ContrastivePair(prompt="Where?", chosen="Here and there", rejected="No", id="short")
 LONG = ContrastivePair(
@@ -73,7 +76,7 @@ def test_padding_is_left_out_and_the_tokens_are_the_prompt(tiny):
     assert "".join(short.tokens) == "Q: Where?\nA:"
     assert "".join(long.tokens) == "Q: What happens if you swallow a seed?\nA:"
     assert short.explains == "log p('Here and there') - log p('No')"
-    assert short.image is None and short.boxes is None
+    assert short.pictures == () and short.boxes is None
 
 
 def test_the_template_has_no_credit_and_the_words_have(tiny):
@@ -105,12 +108,12 @@ def test_a_wrong_setting_is_refused(tiny):
 
 def test_a_credit_for_each_token_a_box_for_each_image_token():
     given = {"tokens": ("a", "b"), "scores": torch.zeros(2), "modality": ("text", "image")}
-    whole = Credits(**given, boxes=torch.zeros(1, 4))
+    whole = Credits(**given, pictures=(Picture(picture(0), torch.zeros(1, 4)),))
     assert whole.share("text") == 0  # of nothing
     for changes, words in (
         ({"scores": torch.zeros(3)}, "3 scores"),
         ({"modality": ("text",)}, "1 modalities"),
-        ({"boxes": torch.zeros(2, 4)}, "2 boxes"),
+        ({"pictures": whole.pictures * 2}, "2 boxes"),
     ):
         with pytest.raises(GrainsError, match=words):
             dataclasses.replace(whole, **changes)
@@ -139,20 +142,49 @@ def test_image_tokens_have_credit_boxes_and_the_picture(llava):
     pairs = [dataclasses.replace(SHORT, image=picture(0, 60, 40)), LONG]
     seen, blind = explain(llava, pairs, IG)
     assert seen.modality.count("image") == 16
-    assert seen.boxes.shape == (16, 4) and seen.image.size == (60, 40)
+    assert seen.boxes.shape == (16, 4)
+    assert [shown.image.size for shown in seen.pictures] == [(60, 40)]
     assert (seen.of("image")[1:] != 0).all()  # the first stands at position 0, which is held
     shares = [seen.share(kind) for kind in ("text", "image", "template")]
     assert shares[0] > 0 and shares[1] > 0 and shares[2] == 0 and sum(shares) == pytest.approx(1)
-    assert blind.share("image") == 0 and blind.boxes is None and blind.image is None
+    assert blind.share("image") == 0 and blind.boxes is None and blind.pictures == ()
     other = explain(llava, [dataclasses.replace(SHORT, image=picture(1, 60, 40))], IG)[0]
     assert not torch.allclose(seen.of("image"), other.of("image"))
 
 
-def test_of_several_pictures_no_place_is_claimed(llava):
-    both = dataclasses.replace(SHORT, image=(picture(0), picture(1)))
-    (credits,) = explain(llava, [both], "gradient_x_input")
-    assert credits.modality.count("image") == 32
-    assert credits.boxes is None and credits.image is None
+@pytest.mark.parametrize("name", ["llava_next", "qwen2_vl"])
+def test_of_several_pictures_each_has_its_own_tokens_in_its_own_places(name):
+    model, sizes = seeing(name), [(56, 28), (28, 70)]
+    shown = tuple(picture(seed, *size) for seed, size in enumerate(sizes))
+
+    def credited(*pictures):
+        pair = dataclasses.replace(SHORT, image=pictures)
+        return explain(model, [pair, LONG], "gradient_x_input")[0]
+
+    both, alone = credited(*shown), [credited(one) for one in shown]
+    assert [part.image.size for part in both.pictures] == sizes
+    assert both.counts == [one.modality.count("image") for one in alone]
+    assert sum(both.counts) == both.modality.count("image") and both.counts[0] != both.counts[1]
+    for part, single in zip(both.pictures, alone, strict=True):
+        assert torch.equal(part.boxes.nan_to_num(9), single.boxes.nan_to_num(9))
+    scores = [part for _, part in both.placed()]
+    assert torch.equal(torch.cat(scores), both.of("image"))
+    # The first picture sees nothing of the second: turned round, other tokens are the first's.
+    turned = credited(*shown[::-1])
+    assert turned.counts == both.counts[::-1]
+    assert [part.image.size for part in turned.pictures] == sizes[::-1]
+    # Another second picture of the same size changes its credit, and no place.
+    other = credited(shown[0], picture(7, *sizes[1]))
+    assert torch.equal(other.boxes.nan_to_num(9), both.boxes.nan_to_num(9))
+    assert not torch.allclose(other.placed()[1][1], scores[1])
+
+
+def test_a_large_picture_is_kept_reduced_and_a_small_one_as_it_is(llava):
+    large = Image.new("RGB", (3 * LONGEST, LONGEST), "red")
+    for shown, kept in ((large, (LONGEST, LONGEST // 3)), (picture(0, 60, 40), (60, 40))):
+        (credits,) = explain(llava, [dataclasses.replace(SHORT, image=shown)], "random")
+        assert [one.image.size for one in credits.pictures] == [kept]
+    assert large.size == (3 * LONGEST, LONGEST)  # the user's own is left alone
 
 
 # --- the command --------------------------------------------------------------------------------
@@ -211,10 +243,99 @@ def test_the_command_shows_a_picture(llava, tmp_path, monkeypatch):
     assert page.count("<rect") == 16 and page.count("data:image/png") == 2
 
 
+def fitted(saved, name, **settings):
+    """Write a vector whose card says how it was fitted on some of the saved pairs."""
+    model = SteerableModel.load(saved / "model")
+    data = SteeringDataModule(str(saved / "pairs.jsonl"), fit=3, val=1, seed=4, template="plain")
+    source = SOURCES.spec(SOURCES.build({"name": "masked", **settings}))
+    card = new_card(
+        model=model.name,
+        fingerprint=model.fingerprint,
+        data=data.describe(),
+        components={"source": source, "attributor": source.pop("attributor")},
+        seeds={},
+    )
+    vector = SteeringVector(
+        directions={0: torch.eye(WIDTH)[0]},
+        norms={0: 1.0},
+        coefficient=1.0,
+        injector=INJECTORS.build("additive"),
+        card=card,
+    )
+    vector.save(name)
+    return vector, data
+
+
+def test_a_vectors_fit_is_explained_as_its_card_says(saved, tmp_path):
+    settings = {"attributor": "occlusion", "scope": "sequence", "reduction": "sum"}
+    vector, data = fitted(saved, "v.safetensors", **settings)
+    known = fit_settings(vector)
+    assert known.pop("attributor")["name"] == "occlusion"
+    assert known == {
+        **{"scope": "sequence", "reduction": "sum"},
+        **{"baseline": "mean", "image_baseline": "mean"},
+    }
+    argv = ["explain", str(saved / "model"), "--vector", "v.safetensors"]
+    assert main([*argv, "--out", "fit.html"]) == 0
+    page = (tmp_path / "fit.html").read_text(encoding="utf-8")
+    assert "credits by occlusion, of the fit of v.safetensors" in page
+    shown = [f"{pair.id} ({side})" for pair in data.split.fit for side in ("chosen", "rejected")]
+    assert page.count("<section>") == 6 and all(f"</span> {name}</h2>" in page for name in shown)
+    by_hand = explain(SteerableModel.load(saved / "model"), data.split.fit, **fit_settings(vector))
+    for one in by_hand:
+        assert f"sum {float(one.scores.sum()):+.4g} nats" in page
+    # An option goes over the card.
+    assert main([*argv, "--count", "1", "--scope", "prompt", "--out", "one.html"]) == 0
+    one = (tmp_path / "one.html").read_text(encoding="utf-8")
+    assert one.count("<section>") == 1 and "credits by occlusion" in one
+
+
+def test_what_a_card_does_not_say_is_one_line(saved, tmp_path, capsys):
+    vector, _ = fitted(saved, "v.safetensors")
+    card = vector.card
+
+    def refused(card, *more, model=str(saved / "model")):
+        dataclasses.replace(vector, card=card).save("w.safetensors", overwrite=True)
+        assert main(["explain", model, "--vector", "w.safetensors", *more]) == 2
+        err = capsys.readouterr().err
+        assert err.startswith("grains: error: ") and err.count("\n") == 1
+        return err
+
+    source = {"name": "gradient"}
+    gradient = {**card, "components": {"source": source, "attributor": None}}
+    assert "source 'gradient', which credits no tokens" in refused(gradient)
+    assert "its card is a sum or a multiple of others" in refused((vector / 2).card)
+    assert "its card does not say" in refused({"model": "by hand"})
+    assert "on which pairs w.safetensors was fitted" in refused({**card, "data": {}})
+    assert "--data and --vector" in refused(card, "--data", "starter")
+    foreign = {**card["components"], "attributor": {"name": "os.path.Trap"}}
+    assert "{'name': 'os.path.Trap'}; wanted a registered name" in refused(
+        {**card, "components": foreign}
+    )
+    listed = {**card["data"], "dataset": {**card["data"]["dataset"], "name": "list"}}
+    assert "no name leads back" in refused({**card, "data": listed})
+    other = {**card, "fingerprint": {**card["fingerprint"], "weights": "ab" * 32}}
+    assert "wanted the same weights" in refused(other)
+    assert not list(tmp_path.glob("*.html"))
+
+
+def test_of_a_file_no_more_pictures_are_opened_than_are_asked_for(saved, tmp_path):
+    rows = [json.loads(line) for line in (saved / "pairs.jsonl").read_text().splitlines()]
+    rows[2]["image"] = "no.png"
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    argv = ["explain", str(saved / "model"), "--pairs", "p.jsonl", "--attributor", "random"]
+    assert main([*argv, "--count", "2"]) == 0
+    assert main([*argv, "--count", "3", "--overwrite"]) == 2
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
         ((), "no pairs"),
+        ((*SINGLE, "--image", "none.png"), "--image: the image 'none.png' does not exist; wanted"),
+        ((*SINGLE, "--image", "full"), "'full' is a folder; wanted a picture file"),
+        (("--vector", "no.safetensors"), "no.safetensors does not exist"),
+        (("--vector", "no.safetensors", *SINGLE), "--vector and a single pair"),
         (("--data", "starter", "--pairs", "p.jsonl"), "--data and --pairs"),
         (("--prompt", "a", "--chosen", "b"), "--rejected is lacking"),
         (("--image", "a.png"), "--prompt, --chosen, --rejected is lacking"),

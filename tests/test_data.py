@@ -459,6 +459,8 @@ def test_pictures_count_by_their_bytes_whatever_holds_them(tmp_path):
     assert question_of(pair(0, image=red)) != question_of(pair(0, image=blue))
     with says("a.jpg", "cannot be read"):
         question_of(pair(0, image=tmp_path / "a.jpg"))
+    with says("the image ''", "wanted a picture file"):
+        question_of(pair(0, image=""))
     with says("the image is a int"):
         question_of(pair(0, image=3))
 
@@ -648,6 +650,82 @@ def test_a_bare_file_name_and_a_file_named_like_a_dataset(tmp_path, monkeypatch)
     assert isinstance(SteeringDataModule("starter").dataset, Starter)
     with says("mine.json ends in '.json'"):
         _ = SteeringDataModule("mine.json").pairs
+
+
+def test_a_file_as_the_name_of_a_mapping_takes_settings(tmp_path):
+    row = '{"prompt": "a?", "chosen": "b", "rejected": "c", "image": "no.png"}'
+    (tmp_path / "own.jsonl").write_text(row + "\n" + row.replace(', "image": "no.png"', ""))
+    path = str(tmp_path / "own.jsonl")
+    with pytest.warns(UserWarning, match="left out 1 of 2 rows"):
+        pairs = SteeringDataModule({"name": path, "broken": "skip"}).pairs
+    assert [pair.image for pair in pairs] == [None]
+    with says("line 1", "no.png"):
+        _ = SteeringDataModule({"name": path}).pairs
+    with says("dataset 'file' has no setting 'brocken'; did you mean 'broken'"):
+        SteeringDataModule({"name": path, "brocken": "skip"})
+
+
+def test_of_a_file_the_first_rows_alone_are_looked_at(tmp_path):
+    rows = [{"prompt": f"{i}?", "chosen": "b", "rejected": "c"} for i in range(3)]
+    rows[2]["image"] = "no.png"
+    path = tmp_path / "own.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    assert PairFile(path=path, count=2).pairs() == [
+        ContrastivePair(**row, id=f"own-000{i + 1}") for i, row in enumerate(rows[:2])
+    ]
+    with says("line 3", "no.png"):
+        PairFile(path=path).pairs()
+    with says("count is 0; wanted 1 or more"):
+        PairFile(path=path, count=0)
+
+
+def test_pairs_may_be_listed_as_mappings():
+    rows = [{"prompt": f"{i}?", "chosen": "b", "rejected": "c"} for i in range(4)]
+    made = SteeringDataModule([*rows, pair(9)], fit=2, val=1)
+    assert made.pairs == [*(ContrastivePair(**row) for row in rows), pair(9)]
+    assert made.describe()["dataset"]["name"] == "list"
+    for change, words in (
+        ({"chosn": "b"}, "pair 2 of the list has no field 'chosn'; did you mean 'chosen'"),
+        ({"chosen": " "}, "the chosen answer is ' '"),
+    ):
+        with says(words):
+            SteeringDataModule([rows[0], {**rows[1], **change}])
+    with says("pair 1 of the list lacks 'rejected'"):
+        SteeringDataModule([{"prompt": "a", "chosen": "b"}])
+
+
+@pytest.mark.parametrize("rest", ["fit", "val", "test", None])
+@pytest.mark.parametrize("template", [None, "plain"])
+def test_what_was_described_is_made_again(tmp_path, rest, template):
+    path = tmp_path / "own.jsonl"
+    rows = [
+        {"prompt": f"{i // 2}?", "chosen": f"b{i}", "rejected": "c", "template": "{prompt}:"}
+        for i in range(15)
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    counts = {"fit": 5, "val": 3, "test": 2, **({rest: None} if rest else {})}
+    made = SteeringDataModule(str(path), **counts, seed=3, template=template)
+    record = json.loads(json.dumps(made.describe()))
+    again = SteeringDataModule.again(record)
+    assert again.split == made.split and again.describe() == record
+    assert {pair.template for pair in again.split.fit} == {template or "{prompt}:"}
+    # The opposite: other data is not taken for it, nor is its own split touched.
+    path.write_text("\n".join(map(json.dumps, rows[:-1])))
+    with says("data set 'file' gives other pairs than are recorded"):
+        SteeringDataModule.again(record)
+    other = SteeringDataModule(str(path), fit=2, val=1, seed=0)
+    before = other.split
+    assert not other.split_as(record)
+    assert other.split == before and other.counts["fit"] == 2 and other.seed == 0
+
+
+def test_what_no_name_leads_back_to_is_not_made_again():
+    record = SteeringDataModule(pairs(4), fit=2, val=1).describe()
+    with says("recorded as 'list', and no name leads back to it"):
+        SteeringDataModule.again(record)
+    record["dataset"]["name"] = "tests.no_such_module.Data"
+    with says("recorded as 'tests.no_such_module.Data', and no name"):
+        SteeringDataModule.again(record)
 
 
 def test_data_dir_reaches_the_data_sets_that_read_from_one():

@@ -124,8 +124,10 @@ EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpa
 @pytest.mark.parametrize(
     ("given", "parts"),
     [
-        ("no.png", ["'no.png' does not exist"]),
-        ("/", ["'/' cannot be read: Is a directory"]),
+        ("no.png", ["'no.png' does not exist; wanted a picture file"]),
+        ("/", ["'/' is a folder; wanted a picture file"]),
+        ("", ["'' is an empty text; wanted a picture file"]),
+        ("https://a.b/c.png", ["'https://a.b/c.png' is an address; wanted a picture file"]),
         ("a\0b", ["cannot be read"]),
         (b"", ["(0 bytes) is empty"]),
         (b"not a picture", ["(13 bytes) is not a picture", "wanted one of JPEG, PNG"]),

@@ -13,6 +13,8 @@ from grains.directions import (
     DIRECTION_FINDERS,
     LDA,
     PCA,
+    Centred,
+    DifferencePCA,
     DirectionFinder,
     Logistic,
     MeanDifference,
@@ -218,6 +220,56 @@ def test_pca_does_not_take_an_axis_from_a_side_without_one() -> None:
     unweighted = torch.linalg.svd(toward).Vh[0].abs() - torch.linalg.svd(away).Vh[0].abs()
     assert abs(float(normalize(unweighted, dim=0) @ PLANTED)) < 0.9
     assert float(PCA().find(toward, away) @ PLANTED) > 0.97
+
+
+def test_difference_pca_keeps_the_shift_that_centring_removes() -> None:
+    # Every pair differs by the same shift; what its two sides have in common is loud.
+    common = 30 * normal(PAIRS, WIDTH, seed=7)
+    toward, away = (common + side for side in planted(strength=8.0))
+    assert float(DifferencePCA().find(toward, away) @ PLANTED) > 0.9
+    assert float(DifferencePCA().find(away, toward) @ PLANTED) < -0.9
+    difference = toward - away
+    centred = torch.linalg.svd(difference - difference.mean(dim=0)).Vh[0]
+    assert abs(float(centred @ PLANTED)) < 0.3
+    assert abs(float(PCA().find(toward, away) @ PLANTED)) < 0.5  # it sees no pairs
+
+
+@pytest.mark.parametrize("pairs", [20, 200])
+def test_difference_pca_is_the_first_axis_with_the_sign_of_the_mean(pairs: int) -> None:
+    for toward, away in (planted(pairs=pairs), noise(pairs=pairs)):
+        axis = torch.linalg.svd(toward - away).Vh[0]
+        sign = ((toward - away).mean(dim=0) @ axis).sign()
+        torch.testing.assert_close(DifferencePCA().find(toward, away), sign * axis)
+
+
+def test_difference_pca_is_not_the_mean_difference_where_pairs_differ_in_size() -> None:
+    # One pair in four differs, and by much: the axis of most energy is theirs.
+    toward, away = noise()
+    toward[::4] += 12 * PLANTED
+    found = DifferencePCA().find(toward, away)
+    assert float(found @ PLANTED) > float(MeanDifference().find(toward, away) @ PLANTED) > 0
+
+
+def test_centred_puts_the_middle_of_the_sides_at_zero() -> None:
+    toward, away = (side + 20 * normal(WIDTH, seed=4) for side in planted(strength=8.0))
+    middle = (toward + away).mean(dim=0) / 2
+    for finder in (MeanDifference(), DifferencePCA()):
+        found = Centred(finder=finder).find(toward, away)
+        assert (
+            abs(float(middle @ found))
+            < 1e-9
+            < 1e-3
+            < abs(float(middle @ finder.find(toward, away)))
+        )
+        assert float(found @ PLANTED) > 0.8 and float(found.norm()) == pytest.approx(1)
+        assert float((toward @ found).mean()) > 0 > float((away @ found).mean())
+        torch.testing.assert_close(Centred(finder=finder).find(away, toward), -found)
+
+
+def test_centred_refuses_sides_that_differ_in_length_alone() -> None:
+    rows = noise()[0] + 3 * PLANTED
+    with pytest.raises(GrainsError, match="60 pairs lies along the mean of both sides; wanted"):
+        Centred().find(rows, torch.zeros_like(rows))
 
 
 def test_mean_difference_is_that() -> None:

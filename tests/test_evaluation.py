@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, final
+from typing import final
 
 import numpy as np
 import pytest
@@ -18,13 +19,16 @@ from grains import GrainsError, SteerableModel, SteeringVector
 from grains.cli import main
 from grains.damage import NeutralText
 from grains.data import Item, SteeringDataModule
+from grains.data.base import image_sha256
 from grains.evaluation import TASKS, Asked, ChoiceTask, GenerationTask, Judge, evaluate
 from grains.evaluation.faitheval import InconsistentContext, UnanswerableContext, normalised
 from grains.evaluation.neutral import Perplexity
 from grains.evaluation.truthfulqa import TruthfulQABinary, TruthfulQAMC1, TruthfulQAMC2
 from grains.injectors import INJECTORS
 from grains.metrics import distinct_n, mc1, mc2, mc3, mc_margin
+from tests.drawn import draw_pictures
 from tests.tiny import LAYERS, WIDTH, builder, tiny_tokenizer
+from tests.tiny_vision import seeing
 
 ROWS = Path(__file__).parent / "rows"
 BEHAVIORS = (
@@ -61,8 +65,9 @@ def caa_row(behavior: str, part: str, number: int) -> dict:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """A folder with every benchmark's file: those in tests/rows, and CAA's."""
+    """A folder with every benchmark's file: those in tests/rows with their pictures, and CAA's."""
     folder = tmp_path_factory.mktemp("data")
+    draw_pictures(folder / "images")
     for file in ROWS.glob("*.jsonl"):
         shutil.copy(file, folder)
     (folder / "caa").mkdir()
@@ -98,7 +103,14 @@ def steering(model, coefficient=0.5, **card) -> SteeringVector:
 def short(name: str):
     """Return a task that takes little time: few questions, few words."""
     task = TASKS.build(name)
-    return TASKS.build(task, max_new_tokens=4) if isinstance(task, GenerationTask) else task
+    few = {"max_new_tokens": 4, "scenes": 3}
+    known = {field.name for field in dataclasses.fields(task)}
+    return TASKS.build(task, **{key: few[key] for key in few if key in known})
+
+
+def reader(model: SteerableModel, items: list[Item]) -> SteerableModel:
+    """Return a model that can read the questions: another one where there are pictures."""
+    return model if items[0].image is None else seeing("llava")
 
 
 # Metrics ---------------------------------------------------------------------------------------
@@ -184,11 +196,16 @@ def test_distinct_n():
 def test_every_task_gives_each_question_its_numbers(name, model):
     task = short(name)
     items = task.items(limit=3)
+    model = reader(model, items)
     assert len({item.id for item in items}) == len(items) >= 1
     scores = task.score(model, items, quiet=True)
     assert scores.ids == tuple(item.id for item in items)
     for metric, values in scores.values.items():
         assert values.shape == (len(items),) and values.isfinite().all(), metric
+    for metric, shares in scores.shares.items():
+        assert shares.shape == (len(items), 2) and metric not in scores.values
+        assert (shares >= 0).all() and (shares[:, 0] <= shares[:, 1]).all(), metric
+    assert scores.figures().keys() == scores.values.keys() | scores.shares.keys()
     assert set(task.higher_is_better) & set(scores.values) or "words" in scores.values
     assert len(scores.answers) == (len(items) if isinstance(task, GenerationTask) else 0)
     described = task.describe(model, items)
@@ -201,6 +218,7 @@ def test_every_task_gives_each_question_its_numbers(name, model):
 def test_the_order_of_the_questions_changes_nothing_and_neither_do_batches(name, model):
     task = short(name)
     items = task.items(limit=4)
+    model = reader(model, items)
     together = task.score(model, items, quiet=True)
     turned = task.score(model, items[::-1], quiet=True)
     alone = [task.score(model, [item], quiet=True) for item in items]
@@ -217,21 +235,19 @@ def test_the_order_of_the_questions_changes_nothing_and_neither_do_batches(name,
 def test_permuting_the_options_changes_nothing(name, model):
     task = TASKS.build(name)
     items = task.items(limit=3)
+    model = reader(model, items)
     turned = [
-        Item(id=one.id, prompt=one.prompt, options=one.options[::-1], right=one.right[::-1])
-        for one in items
+        dataclasses.replace(one, options=one.options[::-1], right=one.right[::-1]) for one in items
     ]
-    before, after = (task.score(model, some, quiet=True).values for some in (items, turned))
-    for metric in before:
-        torch.testing.assert_close(before[metric], after[metric], atol=1e-5, rtol=0)
-    swapped = [
-        Item(id=one.id, prompt=one.prompt, options=one.options, right=one.right[::-1])
-        for one in items
-        if len(one.options) == 2
-    ]  # the opposite: to exchange what is right does change them
-    for one, other in zip([i for i in items if len(i.options) == 2], swapped, strict=True):
-        first, second = (task.score(model, [some], quiet=True).means() for some in (one, other))
-        assert all(first[key] != second[key] for key in first)
+    before, after = (task.score(model, some, quiet=True) for some in (items, turned))
+    for metric in before.values:
+        torch.testing.assert_close(before.values[metric], after.values[metric], atol=1e-5, rtol=0)
+    assert all(torch.equal(before.shares[key], after.shares[key]) for key in before.shares)
+    for one in items:  # the opposite: to exchange what is right does change what points some way
+        if len(one.options) == 2:
+            other = dataclasses.replace(one, right=one.right[::-1])
+            first, second = (task.score(model, [some], quiet=True).means() for some in (one, other))
+            assert all(first[key] != second[key] for key in first if key in task.higher_is_better)
 
 
 def test_a_choice_is_read_off_the_summed_log_probability_of_its_tokens(model):
@@ -324,9 +340,10 @@ def test_answers_are_compared_without_case_punctuation_and_articles():
 class Length(Judge):
     """Counts letters."""
 
-    name: ClassVar[str] = "letters"
+    metric = "letters"  # type: ignore[assignment]
+    higher_is_better = False  # type: ignore[assignment]
 
-    def judge(self, items, answers):
+    def judge(self, items, answers, *, quiet=False):
         assert all(item.options for item in items)  # true and false answers to compare with
         return torch.tensor([float(len(answer)) for answer in answers])
 
@@ -336,8 +353,11 @@ def test_a_judge_adds_its_number(model):
     scores = task.score(model, task.items(), quiet=True)
     assert scores.values["letters"].tolist() == [len(answer) for answer in scores.answers]
     assert "distinct_2" in scores.values
+    assert task.higher_is_better["letters"] is False
+    assert task.label() == "truthfulqa_generation (max_new_tokens=3, judge=test_evaluation.Length)"
     unjudged = TASKS.build(task, judge=None).score(model, task.items(), quiet=True)
     assert unjudged.answers == scores.answers and "letters" not in unjudged.values
+    assert "letters" not in TASKS.build(task, judge=None).higher_is_better
 
 
 def test_an_answer_without_room_is_refused():
@@ -353,22 +373,27 @@ WITHOUT_PAIRS = (
     "continuation",
     "faitheval_unanswerable",
     "faitheval_inconsistent",
+    "mmhal_bench",
 )
+APART = ("caa", "scene")  # whose pairs are drawn from questions of their own
 
 
 @pytest.mark.parametrize("name", [name for name in TASKS.names() if name not in WITHOUT_PAIRS])
 def test_pairs_to_fit_on_and_the_questions_that_are_left(name, model):
-    task = TASKS.build(name)
+    task = short(name)
     split = SteeringDataModule(task.contrast(), fit=1, val=1).split
     asked = Asked.of(task, steering(model, data={"split": split.record()}))
-    fitted = {pair.prompt for pair in (*split.fit, *split.val)}
-    assert len(asked.items) + asked.left_out == len(task.read())
-    assert asked.left_out == sum(
-        not fitted.isdisjoint((item.prompt, *item.also)) for item in task.read()
-    )
-    assert (asked.left_out > 0) == (not name.startswith("caa"))  # CAA has questions of its own
-    for item in asked.items:
-        assert fitted.isdisjoint((item.prompt, *item.also))
+    fitted = {(pair.prompt, image_sha256(pair.image)) for pair in (*split.fit, *split.val)}
+
+    def was_fitted(item: Item) -> bool:
+        picture = image_sha256(item.image)
+        return any((prompt, picture) in fitted for prompt in (item.prompt, *item.also))
+
+    every = task.read()
+    assert len(asked.items) + asked.left_out == len(every)
+    assert asked.left_out == sum(map(was_fitted, every))
+    assert (asked.left_out > 0) == (not name.startswith(APART))
+    assert not any(map(was_fitted, asked.items))
 
 
 @pytest.mark.parametrize("name", WITHOUT_PAIRS)

@@ -6,15 +6,18 @@ import math
 
 import pytest
 import torch
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
+from grains.errors import GrainsError
 from grains.injectors import (
     INJECTORS,
     Additive,
     Clamp,
+    Gated,
     Injector,
     Normalized,
     Projection,
@@ -215,3 +218,59 @@ def test_clamp_bounds_the_component_and_nothing_else(coefficient: float) -> None
     assert there.any() and not there.all()
     assert torch.equal(found[there], HIDDEN[there])
     torch.testing.assert_close(edited(Clamp(), coefficient, found), found)
+
+
+@coefficients
+@pytest.mark.parametrize("threshold", [-0.3, 0.0, 0.3])
+@pytest.mark.parametrize("inner", [Additive(), Normalized(), Rotation()], ids=repr)
+def test_gated_moves_those_on_its_side_and_no_other_bit(
+    inner: Injector, threshold: float, coefficient: float
+) -> None:
+    moved = edited(inner, coefficient)
+    below = (HIDDEN @ DIRECTION) < threshold * NORM
+    assert below.any() and not below.all()
+    for side, on in (("below", below), ("above", ~below)):
+        gate = Gated(injector=inner, threshold=threshold, side=side)
+        found = edited(gate, coefficient)
+        assert torch.equal(found[on], moved[on]) and torch.equal(found[~on], HIDDEN[~on])
+        assert not torch.isclose(found[on], HIDDEN[on]).all(dim=-1).any()
+
+
+def test_a_gate_at_either_end_is_open_or_shut() -> None:
+    inner = Additive()
+    wide_open, shut = (Gated(injector=inner, threshold=limit) for limit in (1e6, -1e6))
+    assert torch.equal(edited(wide_open, 0.5), edited(inner, 0.5))
+    assert torch.equal(edited(shut, 0.5), HIDDEN)
+
+
+def test_a_gate_is_asked_before_its_token_is_moved() -> None:
+    twice = Gated(injector=Gated(injector=Additive(), threshold=10.0), threshold=0.0)
+    assert torch.equal(edited(twice, 2.0), edited(Gated(injector=Additive()), 2.0))
+
+
+def test_a_gate_is_written_and_read_with_what_it_wraps() -> None:
+    gate = Gated(injector=Clamp(), threshold=0.25, side="above")
+    spec = INJECTORS.spec(gate)
+    assert spec == {
+        "name": "gated",
+        "injector": {"name": "clamp"},
+        "threshold": 0.25,
+        "side": "above",
+    }
+    assert INJECTORS.build(yaml.safe_load(yaml.safe_dump(spec))) == gate
+    assert INJECTORS.build("gated", injector="clamp", threshold=0.25, side="above") == gate
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"side": "under"}, "side is 'under'; wanted one of 'below', 'above'"),
+        ({"threshold": float("nan")}, "threshold is nan; wanted a finite number"),
+        ({"threshold": float("inf")}, "threshold is inf; wanted a finite number"),
+        ({"injector": "clmap"}, "no injector is named 'clmap'; did you mean 'clamp'"),
+        ({"injector": 3}, "injector is 3; wanted Injector"),
+    ],
+)
+def test_a_gate_that_is_none_is_refused(setting: dict, message: str) -> None:
+    with pytest.raises(GrainsError, match=message):
+        INJECTORS.build("gated", **setting)

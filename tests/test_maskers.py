@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from grains.errors import GrainsError
-from grains.maskers import MASKERS, Masker, RandomMasker, Shuffled, Threshold, TopFraction, TopK
+from grains.maskers import (
+    MASKERS,
+    Masker,
+    RandomMasker,
+    Reversed,
+    Shuffled,
+    Threshold,
+    TopFraction,
+    TopK,
+)
 from grains.types import Selection
 
 every = pytest.mark.parametrize("name", MASKERS.names())
@@ -212,3 +221,22 @@ def test_shuffled_keeps_the_counts_and_not_the_places(masker):
     assert torch.equal(again.positive[0], moved.positive[4])  # the batch does not matter
     other = Shuffled(masker=masker, seed=1).select(scores, allowed)
     assert not torch.equal(other.positive, moved.positive)
+
+
+@signed
+@given(given_rows=rows())
+@often
+def test_reversed_takes_each_side_for_the_other(
+    masker: Masker, given_rows: tuple[Tensor, Tensor]
+) -> None:
+    scores, allowed = given_rows
+    kept, turned = masker.select(scores, allowed), Reversed(masker=masker).select(scores, allowed)
+    same(turned, Selection(kept.negative, kept.positive))
+    same(Reversed(masker=Reversed(masker=masker)).select(scores, allowed), kept)
+
+
+def test_reversed_masks_what_opposes_and_the_masker_does_not() -> None:
+    scores, allowed = many(20)
+    turned, best = Reversed(masker=TopK(k=3)).select(scores, allowed), TopK(k=3)
+    assert (scores[turned.positive] < 0).all() and turned.positive.sum() == 3 * len(scores)
+    assert not (turned.positive & best.select(scores, allowed).positive).any()

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from grains.credits import Credits
+from grains.credits import Credits, Picture
 from grains.errors import GrainsError
 from grains.pictures import density, heat_map, overlay, page
 from grains.pictures.colours import LEGEND_HEIGHT, ink_on, mixed, printable, tint
@@ -37,13 +37,18 @@ def made(words=(0.0, 0.2, -0.1, 0.05, 0.4, -0.3, 0.0), image=(0.5, -0.2, 0.3, 0.
         "tokens": (WORDS[0], *["<image>"] * len(image), *WORDS[1:]),
         "scores": torch.tensor([words[0], *image, *words[1:]]),
         "modality": ("template", *["image"] * len(image), *["text"] * 5, "template"),
-        "boxes": BOXES[: len(image)],
-        "image": PICTURE,
+        "pictures": (Picture(PICTURE, BOXES[: len(image)]),),
         "gap": 0.01,
         "name": "pair-1",
         "explains": "log p('Yes.') - log p('No.')",
     }
     return Credits(**{**settings, **changes})  # type: ignore[arg-type]
+
+
+def spread(credits, width, height):
+    """The credit on each pixel of the first picture."""
+    picture, scores = credits.placed()[0]
+    return density(picture.boxes, scores, (width, height))
 
 
 def negated(credits):
@@ -75,26 +80,25 @@ def test_the_credit_over_a_picture_adds_up_to_the_scores_that_have_a_place(
 ):
     boxes = [[x, y, min(1.0, x + w), min(1.0, y + h)] for x, y, w, h in corners]
     scores = torch.randn(len(boxes) + 1, generator=torch.Generator().manual_seed(seed))
-    credits = made(image=tuple(scores.tolist()), boxes=torch.tensor([*boxes, [torch.nan] * 4]))
-    found = density(credits, width, height)
+    found = density(torch.tensor([*boxes, [torch.nan] * 4]), scores, (width, height))
     assert found.shape == (height, width)
     assert float(found.sum()) == pytest.approx(float(scores[:-1].sum()), abs=1e-5)
 
 
 def test_credit_lies_in_its_box_and_nowhere_else_and_overlaps_add_up():
-    found = density(made(image=(0.5, -0.2, 0.3, 0.1)), 8, 8)
+    found = spread(made(image=(0.5, -0.2, 0.3, 0.1)), 8, 8)
     area = 64
     assert found[0, 0] == pytest.approx(0.5 / (area / 2))
     assert found[4, 3] == pytest.approx(0.5 / (area / 2) + 0.3 / (area / 8))
     assert torch.allclose(found[:, 4:], torch.full((8, 4), -0.2 / (area / 2)).double())
-    alone = density(made(image=(0.0, 0.0, 0.3, 0.0)), 8, 8)
+    alone = spread(made(image=(0.0, 0.0, 0.3, 0.0)), 8, 8)
     assert (alone[2:6, 2:4] > 0).all()
     assert alone.count_nonzero() == 8
 
 
 def test_a_flipped_sign_flips_the_colours_over_the_picture():
     credits = made(image=(0.5, -0.2, 0.0, 0.0))
-    (drawn, scale), (other, same) = coloured(credits), coloured(negated(credits))
+    ([drawn], scale), ([other], same) = coloured(credits), coloured(negated(credits))
     assert scale == same > 0
     left, right = slice(None, drawn.width // 2 - 1), slice(drawn.width // 2 + 1, None)
     assert (tilt(drawn)[:, left] > 0).all() and (tilt(drawn)[:, right] < 0).all()
@@ -102,7 +106,7 @@ def test_a_flipped_sign_flips_the_colours_over_the_picture():
 
 
 def test_no_credit_leaves_the_picture_grey():
-    drawn, scale = coloured(made(image=(0.0,) * 4))
+    [drawn], scale = coloured(made(image=(0.0,) * 4))
     assert scale == 0
     assert (tilt(drawn) == 0).all()
     assert np.asarray(drawn).std() > 0  # and it is still to be seen
@@ -118,19 +122,48 @@ def test_the_legend_tells_the_credit_of_one_percent_of_the_picture():
     ("size", "drawn"), [((60, 40), (448, 299)), ((500, 250), (500, 250)), ((100, 2000), (32, 640))]
 )
 def test_small_pictures_are_enlarged_and_large_ones_reduced(size, drawn):
-    credits = made(image=(0.1,) * 4, **{"image": None} if not size else {})
-    credits = dataclasses.replace(credits, image=Image.new("RGB", size))
-    assert coloured(credits)[0].size == drawn
+    credits = made(image=(0.1,) * 4, pictures=(Picture(Image.new("RGB", size), BOXES),))
+    assert coloured(credits)[0][0].size == drawn
     shown = overlay(credits)
     assert shown.width >= 2 * drawn[0]
     assert shown.height >= drawn[1] + LEGEND_HEIGHT
 
 
-def test_what_has_no_picture_or_no_boxes_is_refused():
+def test_what_has_no_picture_is_refused():
     with pytest.raises(GrainsError, match="'pair-1' has no picture"):
-        overlay(dataclasses.replace(made(), image=None))
-    with pytest.raises(GrainsError, match="'pair-1' has no boxes"):
-        overlay(dataclasses.replace(made(), boxes=None))
+        overlay(made(pictures=()))
+
+
+def two(first=(0.5, 0.0), second=(0.0, -0.25)):
+    """Credits of two pictures, each of a left and a right half."""
+    shown = [Picture(Image.new("RGB", size, "gray"), BOXES[:2]) for size in ((60, 40), (40, 60))]
+    return made(image=(*first, *second), pictures=tuple(shown))
+
+
+def test_of_several_pictures_each_has_its_own_credit_on_one_scale():
+    (left, right), scale = coloured(two())
+    assert scale == pytest.approx(0.5 / 50)
+    half, other = left.width // 2, right.width // 2
+    assert (tilt(left)[:, : half - 1] > 0).all() and (tilt(left)[:, half + 1 :] == 0).all()
+    assert (tilt(right)[:, : other - 1] == 0).all() and (tilt(right)[:, other + 1 :] < 0).all()
+    # Half as strong is half as coloured; alone, it would be the strongest.
+    assert np.abs(tilt(right)).max() < 0.7 * np.abs(tilt(left)).max()
+    alone = coloured(two(first=(0.0, 0.0)))[0][1]
+    assert np.abs(tilt(alone)).max() > 1.5 * np.abs(tilt(right)).max()
+    # The opposite: the same scores the other way round are drawn the other way round.
+    turned = coloured(two((0.0, -0.25), (0.5, 0.0)))[0]
+    assert tilt(turned[0]).max() == 0 < tilt(turned[1]).max()
+
+
+def test_several_pictures_stand_side_by_side_each_above_its_credit():
+    shown = overlay(two())
+    drawn, _ = coloured(two())
+    assert shown.width >= sum(part.width for part in drawn)
+    assert shown.height >= 2 * max(part.height for part in drawn) + LEGEND_HEIGHT
+    pixels = np.asarray(shown).astype(int)
+    above, below = pixels[: 16 + 448 + 8], pixels[16 + 448 + 8 : 2 * (16 + 448) + 8]
+    assert (above[..., 0] == above[..., 2]).all()  # as they are
+    assert (below[..., 0] > below[..., 2]).any() and (below[..., 0] < below[..., 2]).any()
 
 
 # --- words --------------------------------------------------------------------------------------
@@ -157,7 +190,7 @@ def test_image_tokens_are_one_chip_with_their_share_and_every_other_token_has_it
     row = list(chips(made()))
     assert [chip.text for chip in row if chip.modality != "image"] == WORDS
     (picture,) = [chip for chip in row if chip.modality == "image"]
-    assert picture.text == "[image: 4 tokens, share 51%]"  # 1.1 of 2.15
+    assert picture.text == "image: 4 tokens, share 51%"  # 1.1 of 2.15
     assert picture.score == pytest.approx(0.7)
 
 
@@ -167,7 +200,14 @@ def test_two_runs_of_image_tokens_are_two_chips():
         scores=torch.ones(3),
         modality=("image", "text", "image"),
     )
-    assert [chip.text for chip in chips(credits)][::2] == ["[image: 1 token, share 33%]"] * 2
+    assert [chip.text for chip in chips(credits)][::2] == ["image: 1 token, share 33%"] * 2
+
+
+def test_two_pictures_in_a_row_are_two_chips():
+    found = [chip for chip in chips(two()) if chip.modality == "image"]
+    assert [chip.score for chip in found] == [0.5, -0.25]
+    assert all(chip.text.startswith("image: 2 tokens, share ") for chip in found)
+    assert len([chip for chip in chips(made()) if chip.modality == "image"]) == 1
 
 
 def test_long_texts_stay_on_the_paper():
@@ -281,9 +321,19 @@ def test_a_page_of_words_alone_has_no_picture():
 
 
 def test_image_tokens_without_boxes_are_on_the_page_all_the_same():
-    read = Reader(page([dataclasses.replace(made(), boxes=None, image=None)]))
+    read = Reader(page([made(pictures=())]))
     assert len(read.of("token")) == len(made().tokens)
     assert not [tag for tag, _ in read.seen if tag == "img"]
+
+
+def test_a_page_shows_each_of_several_pictures_with_its_own_tokens():
+    text = page([two()])
+    read = Reader(text)
+    assert len([tag for tag, _ in read.seen if tag == "img"]) == 4
+    assert len(read.of("run")) == 2 and len(read.of("image")) == 4
+    first, second = (part.partition("</svg>")[0] for part in text.split("<svg")[1:])
+    assert "<title>+0.5<" in first and "<title>-0.25<" in second
+    assert "<title>+0.5<" not in second and "<title>-0.25<" not in first
 
 
 def test_a_page_of_nothing_is_refused():

@@ -88,6 +88,15 @@ def test_the_recipe_runs(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.count("unsteered: ") == 2
     assert main([*said, *["--image", "picture.png"] * 3]) == 2
     assert "there are 3 images and 2 prompts; wanted one image" in capsys.readouterr().err
+    # What steers pictures alone would change nothing without one.
+    vector = grains.SteeringVector.load("v.safetensors")
+    dataclasses.replace(vector, positions="image").save("image.safetensors")
+    blind = ["generate", "shapes-llava", "image.safetensors", "hello", "--max-new-tokens", "2"]
+    assert main(blind) == 2
+    assert "steers image positions alone" in (said := capsys.readouterr().err)
+    assert "wanted --image FILE" in said
+    assert main([*blind, "--image", "picture.png"]) == 0
+    assert main(["generate", "shapes-llava", "v.safetensors", *blind[3:]]) == 0
 
 
 def test_the_recipe_is_understood_whole(capsys):

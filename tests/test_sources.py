@@ -14,7 +14,17 @@ from grains.attributors import Attributor, GradientXInput, IntegratedGradients, 
 from grains.errors import GrainsError
 from grains.hooks import editing
 from grains.maskers import Masker, TopK
-from grains.sources import SOURCES, Answers, Gradient, Masked, Memo, Rows
+from grains.sources import (
+    SOURCES,
+    Answers,
+    Gradient,
+    HeadOutputs,
+    Masked,
+    Memo,
+    PerturbedImages,
+    Rows,
+    ShuffledLabels,
+)
 from grains.types import Attribution, ContrastivePair, Selection
 from tests.tiny import LAYERS, WIDTH
 
@@ -40,6 +50,7 @@ EVERY = [
         for scope in ("prompt", "sequence")
         for readout in ("last_prompt", "answer_mean", "last")
     ),
+    ShuffledLabels(),
 ]
 every = pytest.mark.parametrize(
     "source",
@@ -245,6 +256,57 @@ def test_the_gradient_is_how_the_margin_changes_when_the_read_positions_move(tin
             claimed = found[layer].double() @ axis
             torch.testing.assert_close(claimed, slope, atol=1e-3, rtol=1e-3)
             assert (slope.abs() > 1e-3).all()  # answers of one token too: their prompt picks them
+
+
+# --- shuffled labels -----------------------------------------------------------------------------
+
+INNER = [Answers(), Gradient(), Masked(attributor=QUICK), Masked(attributor=QUICK, scope="prompt")]
+
+
+@pytest.mark.parametrize("inner", INNER, ids=repr)
+def test_swapped_answers_exchange_the_sides(tiny, inner):
+    model = tiny()
+    rows = rows_of(inner, model)
+    none = rows_of(ShuffledLabels(source=inner, share=0.0), model)
+    every = rows_of(ShuffledLabels(source=inner, share=1.0), model)
+    same(none, rows)
+    for layer in LAYER_LIST:
+        torch.testing.assert_close(every.toward[layer], rows.away[layer], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(every.away[layer], rows.toward[layer], atol=1e-5, rtol=1e-4)
+        assert not torch.allclose(every.toward[layer], none.toward[layer], atol=1e-3)
+
+
+def test_what_is_known_of_a_batch_is_not_taken_for_its_swapped_pairs(tiny):
+    model, memo = tiny(), Memo()
+    inner = Masked(attributor=QUICK)
+    rows = rows_of(inner, model, memo=memo)
+    every = rows_of(ShuffledLabels(source=inner, share=1.0), model, memo=memo)
+    torch.testing.assert_close(every.toward[0], rows.away[0], atol=1e-5, rtol=1e-4)
+
+
+def test_a_lot_is_of_its_pair_and_seed_alone():
+    pairs = [
+        ContrastivePair(id=str(i), prompt="Sky?", chosen="A", rejected="B") for i in range(400)
+    ]
+    lots = [ShuffledLabels().lot(pair) for pair in pairs]
+    assert lots == [ShuffledLabels(source=Gradient(), share=0.1).lot(pair) for pair in pairs]
+    assert all(0 <= lot < 1 for lot in lots) and len(set(lots)) == len(lots)
+    assert abs(sum(lot < 0.5 for lot in lots) - 200) < 40
+    others = [ShuffledLabels(seed=1).lot(pair) for pair in pairs]
+    agree = sum((one < 0.5) == (other < 0.5) for one, other in zip(lots, others, strict=True))
+    assert abs(agree - 200) < 40
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
+def test_a_share_that_is_none_is_refused(share):
+    with pytest.raises(GrainsError, match=r"share is .*; wanted 0 to 1"):
+        ShuffledLabels(share=share)
+
+
+def test_shuffled_labels_stand_where_their_source_does(tiny):
+    assert ShuffledLabels(source=PerturbedImages()).site == "vision"
+    assert ShuffledLabels().site == "decoder" and ShuffledLabels().blocks(tiny()) is tiny().blocks
+    assert ShuffledLabels(source=HeadOutputs()).blocks(tiny()) is tiny().heads
 
 
 # --- masked --------------------------------------------------------------------------------------

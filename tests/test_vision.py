@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from transformers import AutoConfig
 
 from grains import objectives
 from grains.attributors import IntegratedGradients
+from grains.blanks import ImageFill, blank
 from grains.errors import GrainsError
 from grains.hooks import editing, recording
 from grains.models import SteerableModel
@@ -223,13 +226,27 @@ def test_a_template_may_place_the_pictures():
         model.encode([replace(PAIRS[0], template=t)], None) for t in ("plain", "{image}{prompt}")
     ]
     assert torch.equal(same[0].input_ids, same[1].input_ids)
-    with pytest.raises(GrainsError, match=r"'a': its text holds '<image>' 2 times .* 1 images"):
+    with pytest.raises(GrainsError, match=r"'a': its template writes '<image>' 2 times .* 1 imag"):
         layout("{image}{prompt}{image}")
+    for pair in PAIRS[:2]:  # as other libraries' templates have it, with a picture or without
+        with pytest.raises(GrainsError, match=r"template holds '<image>'.*wanted \{image\} in its"):
+            layout("USER: <image>\n{prompt}", pair)
+
+
+def test_a_chat_template_that_leaves_the_picture_out_is_named():
+    model = SteerableModel(tiny_vision("llava"), deepcopy(tiny_processor("llava")))
+    template = model.processor.chat_template
+    model.processor.chat_template = template.replace("<image>", "")
+    pair = replace(PAIRS[0], template="chat")
+    with pytest.raises(GrainsError, match=r"chat template writes '<image>' 0 times for 1 .*wanted"):
+        model.encode([pair], None)
+    assert model.encode([replace(pair, image=None)], None).input_ids.numel()
+    assert seeing("llava").encode([pair], None).image.any()
 
 
 def test_words_that_stand_for_a_picture_are_refused():
     for pair in (PAIRS[0], PAIRS[1]):
-        with pytest.raises(GrainsError, match=f"{pair.id!r}: its text holds '<image>'"):
+        with pytest.raises(GrainsError, match=f"{pair.id!r}: its prompt holds '<image>'"):
             seeing("llava").encode([replace(pair, prompt="What is <image>?")], None)
 
 
@@ -452,6 +469,39 @@ def test_credits_of_words_and_pictures_add_up_on_one_scale(name, exact):
     # The opposite: without either modality they do not.
     for part in (image, ~image):
         assert (scores[part].sum() - change).abs() > 1e-3 * change.abs()
+
+
+def gap_from(name, fill, steps):
+    """How far credits are from adding up over the whole path from a blank prompt to the prompt."""
+    model, pairs = seeing(name, torch.float64), PAIRS[:1]
+    objective = objectives.contrast(model, pairs)
+    start = objective.baseline(blank(model, pairs, objective.encoded, "mean", fill))
+    method = IntegratedGradients(rule="gauss_legendre", steps=steps, tolerance=None)
+    found = method.attribute(objective.score, objective.inputs, start)
+    with torch.no_grad():
+        ends = [objective.score(x, torch.tensor([0])) for x in (objective.inputs, start)]
+    change = ends[0] - ends[1]
+    gap = float((found.scores.sum() - change).abs() / change.abs())
+    assert found.gap.item() == pytest.approx(gap, rel=1e-3, abs=1e-12)
+    assert (found.scores[objective.encoded.image][1:] != 0).any()
+    return gap
+
+
+@families
+def test_credits_add_up_over_the_whole_path_from_a_blurred_picture(name, exact):
+    assert gap_from(name, "blur", 128) <= 1e-6
+
+
+@pytest.mark.parametrize("fill", get_args(ImageFill))
+@pytest.mark.parametrize("name", ["llava", "qwen2_vl"])
+def test_credits_add_up_over_the_whole_path_from_every_blank_picture(name, fill, exact):
+    # Next to zeros a norm jumps: there the path is all but singular, and takes many nodes.
+    assert gap_from(name, fill, 1024 if fill == "zeros" else 160) <= 1e-6
+
+
+@pytest.mark.parametrize("name", ["llava", "gemma3"])
+def test_with_too_few_nodes_the_gap_from_zeros_says_so(name, exact):
+    assert gap_from(name, "zeros", 128) > 0.01
 
 
 @families

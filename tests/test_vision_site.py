@@ -174,7 +174,7 @@ def test_its_site_is_kept_and_told_apart(llava, tmp_path):
     ("changes", "message"),
     [
         ({"site": "visoin"}, "the site is 'visoin'; did you mean 'vision'"),
-        ({"site": None}, "the site is None; there are: decoder, vision"),
+        ({"site": None}, "the site is None; there are: decoder, heads, vision"),
         (
             {"positions": "prompt"},
             "'prompt' in the vision tower, which knows no prompt; wanted 'all",

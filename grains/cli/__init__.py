@@ -24,6 +24,10 @@ COMMANDS = {
     "predict": ("training", "answer the prompts of the test pairs, unsteered and steered"),
     "evaluate": ("evaluate", "score a model on benchmarks, unsteered beside steered"),
     "generate": ("generate", "answer prompts of your own, unsteered and steered"),
+    "sweep": ("sweep", "try layers, strengths, maskers, attributors and finders, and choose"),
+    "compare": ("compare", "steering beside its rivals and controls, at equal damage"),
+    "faithfulness": ("faithfulness", "whether credited tokens matter: deletion and insertion"),
+    "report": ("report", "one HTML page, Markdown or JSON of a comparison or a sweep"),
     "explain": ("explain", "credit each word and part of a picture, as a page and as PNG"),
     "components": ("components", "list attributors, maskers, data sets, ..., or explain one"),
 }
@@ -58,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> None:
-    listed = "\n".join(f"  {name:<12}{does}" for name, (_, does) in COMMANDS.items())
+    listed = "\n".join(f"  {name:<14}{does}" for name, (_, does) in COMMANDS.items())
     parser = Parser(
         prog="grains",
         usage="grains [-h] [--version] COMMAND ...",

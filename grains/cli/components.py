@@ -25,6 +25,8 @@ KINDS = {
     "injector": ("grains.injectors", "INJECTORS"),
     "dataset": ("grains.data", "DATASETS"),
     "task": ("grains.evaluation", "TASKS"),
+    "judge": ("grains.evaluation", "JUDGES"),
+    "method": ("grains.methods", "METHODS"),
 }
 """Kind to the module and name of its registry."""
 

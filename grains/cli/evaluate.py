@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from grains.artifact import SteeringVector
     from grains.damage import Damage
     from grains.evaluation import Result
+    from grains.metrics import Interval
 
 
 def run(command: str, argv: Sequence[str]) -> None:
@@ -23,6 +25,8 @@ def run(command: str, argv: Sequence[str]) -> None:
     args = _parser(command).parse_args(argv)
     if args.vector is None and args.coefficient is not None:
         raise GrainsError("--coefficient is given without a vector; wanted the file of one")
+    if args.limit is not None and args.limit < 1:
+        raise GrainsError(f"--limit is {args.limit}; wanted 1 or more")
 
     from grains.artifact import SteeringVector
     from grains.damage import NeutralText
@@ -145,19 +149,25 @@ def _show(results: Sequence[Result], vector: SteeringVector | None, damage: Dama
 
 def _rows(result: Result) -> list[list[str]]:
     rows = []
-    for metric, before in result.unsteered.means().items():
+    after = result.steered.figures() if result.steered is not None else {}
+    for metric, before in result.unsteered.figures().items():
         better = result.asked.task.higher_is_better.get(metric)
         arrow = {True: " ↑", False: " ↓", None: ""}[better]
-        row = [f"  {metric}{arrow}", str(len(result.asked.items)), f"{before:.3f}"]
-        if result.steered is not None:
-            change = result.changes[metric]
-            row += [
-                f"{result.steered.means()[metric]:.3f}",
-                f"{change.mean:+.3f} [{change.low:+.3f}, {change.high:+.3f}]",
-                "<.001" if change.p_value < 0.001 else f"{change.p_value:.3f}",
-            ]
+        row = [f"  {metric}{arrow}", str(len(result.asked.items)), _figure(before)]
+        if metric in after:
+            change = result.changes.get(metric)
+            row += [_figure(after[metric]), *(_change(change) if change else ("", ""))]
         rows.append(row)
     return rows
+
+
+def _figure(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"
+
+
+def _change(change: Interval) -> tuple[str, str]:
+    p_value = "<.001" if change.p_value < 0.001 else f"{change.p_value:.3f}"
+    return f"{change.mean:+.3f} [{change.low:+.3f}, {change.high:+.3f}]", p_value
 
 
 def _caption(
@@ -165,7 +175,7 @@ def _caption(
 ) -> str:
     from grains.evaluation import tells_what_it_saw
 
-    said = ["means over n questions; ↑ more is better, ↓ less is"]
+    said = ["figures of n questions; ↑ more is better, ↓ less is"]
     if vector is not None and damage is not None:
         said.append(
             f"damage on neutral text: KL {damage.kl:.4f} nats a token, perplexity ratio "

@@ -13,12 +13,23 @@ from grains.cli.arguments import Parser
 from grains.errors import GrainsError
 
 if TYPE_CHECKING:
+    from grains.artifact import SteeringVector
     from grains.credits import Credits
     from grains.types import ContrastivePair
 
 PAGE = "credits.html"
 """Where the page goes if nothing is said."""
 
+SETTINGS = {
+    "attributor": "integrated_gradients",
+    "scope": "prompt",
+    "baseline": "mean",
+    "image_baseline": "mean",
+    "reduction": "mean",
+}
+"""How tokens are credited if neither an option nor a vector says so."""
+
+_COUNT = 8  # pairs of a data set; of a vector's fit, all
 _PAIR = ("prompt", "chosen", "rejected")
 
 
@@ -41,26 +52,31 @@ def run(command: str, argv: Sequence[str]) -> None:
 
     refuse_existing(args.out, overwrite=args.overwrite)
     _refuse_filled(args.png, args.overwrite)
-    for given, choices, flag in (
-        (args.scope, Scope, "--scope"),
-        (args.baseline, Fill, "--baseline"),
-        (args.image_baseline, ImageFill, "--image-baseline"),
-        (args.reduction, Reduction, "--reduction"),
+    vector = _vector(args.vector) if args.vector else None
+    settings = _settings(args, vector)
+    for name, choices in (
+        ("scope", Scope),
+        ("baseline", Fill),
+        ("image_baseline", ImageFill),
+        ("reduction", Reduction),
     ):
-        checked_choice(given, choices, flag)
-    attributor = ATTRIBUTORS.build(_spec(args.attributor))
-    pairs = _pairs(args)
+        checked_choice(settings[name], choices, f"--{name.replace('_', '-')}")
+    attributor = settings["attributor"] = ATTRIBUTORS.build(settings["attributor"])
+    pairs = _fitted(args, vector) if vector else _pairs(args)
     model = SteerableModel.load(args.model, dtype=args.dtype)
+    if vector:
+        vector.applied_to(model)  # refuses a model that it was not fitted on
     template = args.template
     if template is None and args.prompt is not None:
         template = model.encoder.default_template()  # as `grains generate` puts a prompt
     if template is not None:
         pairs = [dataclasses.replace(pair, template=template) for pair in pairs]
-    settings = (attributor, args.scope, args.baseline, args.image_baseline, args.reduction)
     found: list[Credits] = []
     for start in tqdm(range(0, len(pairs), args.batch_size), desc="Explaining", delay=2):
-        found += explain(model, pairs[start : start + args.batch_size], *settings)
+        found += explain(model, pairs[start : start + args.batch_size], **settings)
     title = f"{model.name}: credits by {ATTRIBUTORS.name_of(attributor)}"
+    if vector:
+        title += f", of the fit of {Path(args.vector).name}"
     write_atomically(args.out, page(found, title).encode(), overwrite=args.overwrite)
     print(f"wrote {args.out}")
     if args.png:
@@ -73,13 +89,18 @@ def _parser(command: str) -> Parser:
     parser = Parser(
         prog=f"grains {command}",
         description="Credit every word, and every part of a picture, with its share in preferring "
-        "the chosen answer; write a page that shows it. Give --data, --pairs, or one pair.",
+        "the chosen answer; write a page of it. Give --data, --pairs, --vector, or one pair.",
     )
     add = parser.add_argument
     add("model", help="a catalog name, a hub id, a folder or a GGUF file")
     add("--data", metavar="NAME", help="a data set: a name, or '{name: ..., settings}'")
     add("--pairs", metavar="FILE", help="a .jsonl, .csv or .parquet file of pairs")
-    add("--count", metavar="N", type=int, default=8, help="how many pairs, the first ones [8]")
+    add(
+        "--vector",
+        metavar="FILE",
+        help="a file that `grains fit` wrote: the pairs that it was fitted on, credited as there",
+    )
+    add("--count", metavar="N", type=int, help=f"pairs, the first ones [{_COUNT}; a fit: all]")
     add("--prompt", metavar="TEXT", help="the prompt of a single pair")
     add("--chosen", metavar="TEXT", help="the answer that is wanted")
     add("--rejected", metavar="TEXT", help="the answer that is not")
@@ -91,18 +112,16 @@ def _parser(command: str) -> Parser:
     add(
         "--attributor",
         metavar="NAME",
-        default="integrated_gradients",
-        help="a name, or '{name: ..., settings}' [%(default)s]",
+        help=f"a name, or '{{name: ..., settings}}' [{SETTINGS['attributor']}]",
     )
-    add("--scope", default="prompt", help="prompt, under the contrast, or sequence [%(default)s]")
-    add("--baseline", default="mean", help="where words start from: mean, eos, ... [%(default)s]")
+    add("--scope", help=f"prompt, under the contrast, or sequence [{SETTINGS['scope']}]")
+    add("--baseline", help=f"where words start from: mean, eos, ... [{SETTINGS['baseline']}]")
     add(
         "--image-baseline",
         metavar="BASELINE",
-        default="mean",
-        help="where pictures start from: mean, blur, ... [%(default)s]",
+        help=f"where pictures start from: mean, blur, ... [{SETTINGS['image_baseline']}]",
     )
-    add("--reduction", default="mean", help="of the answer's tokens: mean or sum [%(default)s]")
+    add("--reduction", help=f"of the answer's tokens: mean or sum [{SETTINGS['reduction']}]")
     add("--batch-size", metavar="N", type=int, default=4, help="pairs handled together [4]")
     add("--dtype", help="float32, bfloat16, ...; what suits the device if not given")
     add("--out", metavar="FILE", default=PAGE, help="the page [%(default)s]")
@@ -113,7 +132,8 @@ def _parser(command: str) -> Parser:
 
 def _check(args: argparse.Namespace) -> None:
     given = [name for name in _PAIR if getattr(args, name) is not None]
-    sources = [f"--{name}" for name in ("data", "pairs") if getattr(args, name) is not None]
+    kinds = ("data", "pairs", "vector")
+    sources = [f"--{name}" for name in kinds if getattr(args, name) is not None]
     if given or args.image:
         if lacking := [f"--{name}" for name in _PAIR if name not in given]:
             raise GrainsError(f"{', '.join(lacking)} is lacking; wanted all of a single pair")
@@ -121,24 +141,58 @@ def _check(args: argparse.Namespace) -> None:
     if len(sources) != 1:
         said = " and ".join(sources) or "no pairs"
         raise GrainsError(
-            f"given {said}; wanted one of --data, --pairs, or --prompt, --chosen and --rejected"
+            f"given {said}; wanted one of --data, --pairs, --vector, or --prompt, --chosen and "
+            "--rejected"
         )
     for name in ("count", "batch_size"):
-        if getattr(args, name) < 1:
+        if getattr(args, name) is not None and getattr(args, name) < 1:
             flag = name.replace("_", "-")
             raise GrainsError(f"--{flag} is {getattr(args, name)}; wanted 1 or more")
 
 
 def _pairs(args: argparse.Namespace) -> Sequence[ContrastivePair]:
-    from grains.data import SteeringDataModule
+    from grains.data import PairFile, SteeringDataModule, open_image
     from grains.types import ContrastivePair
 
+    count = args.count or _COUNT
     if args.prompt is not None:
-        parts = {name: getattr(args, name) for name in (*_PAIR, "image")}
-        return [ContrastivePair(**parts)]
-    # A file's name is a path, whatever it looks like.
-    source: Any = Path(args.pairs) if args.pairs else _spec(args.data)
-    return SteeringDataModule(source).pairs[: args.count]
+        parts = {name: getattr(args, name) for name in _PAIR}
+        image = None if args.image is None else open_image(args.image, "--image")
+        return [ContrastivePair(**parts, image=image)]
+    if args.pairs:  # the name of a file, whatever it looks like
+        return PairFile(path=args.pairs, count=count).pairs()
+    return SteeringDataModule(_spec(args.data)).pairs[:count]
+
+
+def _vector(path: str) -> SteeringVector:
+    from grains.artifact import SteeringVector
+
+    return SteeringVector.load(path)
+
+
+def _settings(args: argparse.Namespace, vector: SteeringVector | None) -> dict[str, Any]:
+    """Return how tokens are credited: as an option says, else the vector's card, else as usual."""
+    from grains.credits import fit_settings
+
+    known = {name: getattr(args, name) for name in SETTINGS if getattr(args, name) is not None}
+    if "attributor" in known:
+        known["attributor"] = _spec(known["attributor"])
+    return {**SETTINGS, **(fit_settings(vector) if vector else {}), **known}
+
+
+def _fitted(args: argparse.Namespace, vector: SteeringVector) -> Sequence[ContrastivePair]:
+    """Return the pairs that a vector was fitted on."""
+    from grains.data import SteeringDataModule
+
+    try:
+        return SteeringDataModule.again(vector.card["data"]).split.fit[: args.count]
+    except GrainsError as error:
+        raise GrainsError(f"the pairs of {args.vector} are not found again: {error}") from error
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise GrainsError(
+            f"on which pairs {args.vector} was fitted its card does not say; wanted a vector that "
+            "`grains fit` wrote, or --data or --pairs"
+        ) from error
 
 
 def _spec(text: str) -> Any:
@@ -177,5 +231,5 @@ def _pictures(found: Sequence[Credits]) -> Iterator[tuple[str, Any]]:
     for number, credits in enumerate(found, start=1):
         name = re.sub(r"[^\w.-]+", "-", credits.name).strip("-.")[:60]
         yield f"{number:03d}-{name}-words", heat_map(credits)
-        if credits.image is not None and credits.boxes is not None:
+        if credits.pictures:
             yield f"{number:03d}-{name}-picture", overlay(credits)

@@ -58,6 +58,12 @@ def run(command: str, argv: Sequence[str]) -> None:
     from grains.models import SteerableModel
 
     vector = SteeringVector.load(args.vector)
+    if asked is None and (vector.site == "vision" or vector.positions == "image"):
+        where = "the vision tower" if vector.site == "vision" else "image positions"
+        raise GrainsError(
+            f"{args.vector} steers {where} alone, so without a picture it changes nothing; wanted "
+            "--image FILE"
+        )
     model = SteerableModel.load(args.model, dtype=args.dtype)
     strengths = args.coefficient or [vector.coefficient]
 

@@ -26,6 +26,8 @@ COMPONENTS = {
 }
 """Where a component stands, and which one is meant when only its settings are given."""
 
+_KINDS = {place.rpartition(".")[2]: name for place, name in COMPONENTS.items()}
+
 Settings = dict[str, dict[str, Any]]
 """Where a component stands to its settings."""
 
@@ -79,11 +81,14 @@ def with_settings(spec: Any, settings: dict[str, Any], default: str) -> Any:
     Args:
         spec: as users write it: a name, `{name, settings}`, `{class_path, init_args}`, None, or a
             list of these, each of which then gets the settings.
-        settings: what to add; one that is there already is replaced.
+        settings: what to add; one that is there already is replaced. `image_masker.k` is the
+            setting `k` of a component that is itself the setting `image_masker`.
         default: the component's name if `spec` is None.
 
     >>> with_settings("top_k", {"k": 5}, "top_k")
     {'name': 'top_k', 'k': 5}
+    >>> with_settings("masked", {"image_masker.k": 5}, "masked")
+    {'name': 'masked', 'image_masker': {'name': 'top_k', 'k': 5}}
     """
     if isinstance(spec, list):
         return [with_settings(one, settings, default) for one in spec]
@@ -93,4 +98,12 @@ def with_settings(spec: Any, settings: dict[str, Any], default: str) -> Any:
     more = {setting.removeprefix("init_args."): value for setting, value in settings.items()}
     if "class_path" in more:
         known = {"name": more.pop("class_path")}
-    return {**known, **more}
+    for setting in sorted(more, key=lambda setting: setting.count(".")):  # a part before its own
+        part, _, inner = setting.partition(".")
+        # A component's part is called after the kind that it is of: `masker`, `image_masker`.
+        kind = next((kind for kind in _KINDS if part.endswith(kind)), None)
+        if inner and kind:
+            known[part] = with_settings(known.get(part), {inner: more[setting]}, _KINDS[kind])
+        else:
+            known[setting] = more[setting]
+    return known

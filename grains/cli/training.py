@@ -42,6 +42,8 @@ TRAINER = {
     "log_every_n_steps": 1,
 }
 
+_SPLIT = ("fit", "val", "test", "seed")
+
 _ABOUT = """
 A component (source, attributor, masker, direction finder, injector, data set) is given by its name,
 its settings follow: --model.attributor smoothgrad --model.attributor.samples 8. A YAML file says
@@ -132,9 +134,12 @@ class SteeringCLI(LightningCLI):
         """Parse, put components' settings in their place, and check what costs nothing to check."""
         show = "--print_config" in args
         try:
-            config = parser.parse_args([arg for arg in args if arg != "--print_config"])
+            args = [arg for arg in args if arg != "--print_config"]
+            config = parser.parse_args(args)
+            given = parser.parse_args(args, defaults=False).get("data") or {}
         except argparse.ArgumentError as error:
             raise GrainsError(_in_short(error, parser)) from error
+        self.split_given = any(name in given for name in _SPLIT)
         for place, settings in self.settings.items():
             config[place] = with_settings(config[place], settings, COMPONENTS[place])
         if show:
@@ -178,11 +183,25 @@ class SteeringCLI(LightningCLI):
             return
         if self.config.ckpt_path:
             self.model.on_load_checkpoint(_checkpoint(self.config.ckpt_path))
+        if not self.split_given:
+            self._split_as_fitted()
         if self.command == "predict":
             self.predict()
         else:
             evaluate = getattr(self.trainer, self.command)
             evaluate(self.model, datamodule=self.datamodule, verbose=False)
+
+    def _split_as_fitted(self) -> None:
+        """Split the data as the vector's card says, if it is the data that it was fitted on."""
+        record = self.model.vector.card.get("data") if self.model.vector else None
+        try:
+            known = bool(record) and self.datamodule.split_as(record)
+        except (KeyError, TypeError):  # fitted on data of another kind, or by hand
+            return
+        if known:
+            counts = {"seed": self.datamodule.seed, **self.datamodule.split.record()["sizes"]}
+            said = ", ".join(f"{name}={count}" for name, count in counts.items())
+            self.trainer.print(f"split as for the fit of the vector: {said}")
 
     def predict(self) -> None:
         """Show the answers, and write them if asked."""

@@ -1,8 +1,11 @@
 """Contrastive pairs: data sets by name, splits by question, batches for Lightning."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from grains.data.base import DATASETS, PairBatch, PairDataset
 from grains.data.caa import CAA
-from grains.data.datamodule import SteeringDataModule
 from grains.data.faitheval import FaithEvalCounterfactual
 from grains.data.file import PairFile
 from grains.data.images import images_of, open_image
@@ -19,6 +22,19 @@ from grains.data.splits import Split, short_question, split_pairs
 from grains.data.starter import Starter
 from grains.data.toxigen import ToxiGen
 from grains.data.truthfulqa import TruthfulQA
+
+if TYPE_CHECKING:
+    from grains.data.datamodule import SteeringDataModule
+
+
+def __getattr__(name: str) -> Any:
+    """Import the data module, and Lightning with it, when it is asked for."""
+    if name == "SteeringDataModule":
+        from grains.data.datamodule import SteeringDataModule
+
+        return SteeringDataModule
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "CAA",

@@ -9,7 +9,6 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from jaxtyping import Int
 from PIL import Image
 from torch import Tensor
 
-from grains.data.images import listed, unwrapped
+from grains.data.images import ImageError, listed, picture_file, unwrapped
 from grains.errors import GrainsError
 from grains.registry import Registry
 from grains.types import ContrastivePair
@@ -94,7 +93,9 @@ def _content(image: Any) -> bytes:
         return bytes(image)
     if isinstance(image, str | os.PathLike):
         try:
-            return Path(image).read_bytes()
+            return picture_file(image).read_bytes()
+        except ImageError as error:
+            raise GrainsError(f"the image {str(image)!r} {error}") from error
         except OSError as error:
             raise GrainsError(
                 f"the image {str(image)!r} cannot be read: {error.strerror}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from grains.data.base import DATASETS, PairBatch, PairDataset, identity
 from grains.data.rows import SUFFIXES
 from grains.data.splits import PARTS, Split, check_counts, split_pairs
-from grains.errors import GrainsError
+from grains.errors import GrainsError, did_you_mean
 from grains.types import ContrastivePair
 
 
@@ -26,8 +26,8 @@ class SteeringDataModule(LightningDataModule):
 
     Args:
         dataset: a name (`starter`, `truthfulqa`, `caa`, or a plug-in's), the path of a `.jsonl`,
-            `.csv` or `.parquet` file, a mapping `{"name": ..., settings}`, a data set, or a list of
-            pairs.
+            `.csv` or `.parquet` file, a mapping `{"name": ..., settings}` with either as its name,
+            a data set, or a list of pairs, as objects or as mappings of their fields.
         fit: how many pairs directions are found from. None: all that remain.
         val: how many pairs layers and coefficients are chosen on. None: all that remain.
         test: how many pairs the effect is measured on. None: all that remain.
@@ -45,7 +45,11 @@ class SteeringDataModule(LightningDataModule):
 
     def __init__(
         self,
-        dataset: str | dict[str, Any] | PairDataset | list[ContrastivePair] = "starter",
+        dataset: str
+        | dict[str, Any]
+        | PairDataset
+        | list[ContrastivePair]
+        | list[dict[str, Any]] = "starter",
         fit: int | None = 100,
         val: int | None = 100,
         test: int | None = None,
@@ -114,13 +118,58 @@ class SteeringDataModule(LightningDataModule):
 
     def describe(self) -> dict[str, Any]:
         """Return what an artifact records: the data's identity, templates and split, as JSON."""
+        templates = {self.template} if self.template else {pair.template for pair in self.pairs}
+        return {
+            "dataset": self._source(),
+            "templates": sorted(templates),
+            "split": self.split.record(),
+        }
+
+    @classmethod
+    def again(cls, record: Mapping[str, Any]) -> SteeringDataModule:
+        """Return the data module that described itself so: a vector's card has it under `data`.
+
+        Raises:
+            GrainsError: if no name leads back to the data set, or it gives other pairs by now.
+        """
+        source = record["dataset"]
+        if source["name"] not in DATASETS.names():  # a file must not make us import
+            raise GrainsError(
+                f"the data set is recorded as {source['name']!r}, and no name leads back to it; "
+                "wanted a data set or a file of pairs"
+            )
+        made = cls({**source["settings"], "name": source["name"]})
+        if record["templates"] != sorted({pair.template for pair in made.pairs}):
+            made.template = record["templates"][0]
+        if not made.split_as(record):
+            raise GrainsError(
+                f"data set {source['name']!r} gives other pairs than are recorded; wanted the data "
+                "as it was"
+            )
+        return made
+
+    def split_as(self, record: Mapping[str, Any]) -> bool:
+        """Draw the split that was recorded, if the data is the same; return whether it is."""
+        data, split, before = record["dataset"], record["split"], (self.counts, self.seed)
+        sizes, ids = {part: split["sizes"][part] for part in PARTS}, split["ids_sha256"]
+        if self._source()["sha256"] != data["sha256"]:
+            return False
+        self.seed = split["seed"]
+        # A part that was the rest is drawn last: which one it was is not recorded.
+        for rest in (None, *PARTS):
+            self.counts = {**sizes, **({rest: None} if rest else {})}
+            self.__dict__.pop("split", None)
+            if self.split.record()["ids_sha256"] == ids:
+                return True
+        self.counts, self.seed = before
+        self.__dict__.pop("split", None)
+        return False
+
+    def _source(self) -> dict[str, Any]:
         given = self.dataset
         if isinstance(given, PairDataset):
-            source = given.source(self.pairs)
-        else:
-            source = identity("list", {}, self.pairs)
-        templates = {self.template} if self.template else {pair.template for pair in self.pairs}
-        return {"dataset": source, "templates": sorted(templates), "split": self.split.record()}
+            return given.source(self.pairs)
+        return identity("list", {}, self.pairs)
 
     def _loader(self, name: Literal["fit", "val", "test"]) -> DataLoader[PairBatch]:
         part = getattr(self.split, name)
@@ -163,22 +212,44 @@ def _resolved(dataset: Any, data_dir: str | None) -> PairDataset | list[Contrast
     """Turn whatever a user may write into a data set, or a list of pairs."""
     settings = {} if data_dir is None else {"data_dir": data_dir}
     if isinstance(dataset, list | tuple):
-        for item in dataset:
-            if not isinstance(item, ContrastivePair):
-                raise GrainsError(f"the dataset lists {item!r}; wanted pairs (ContrastivePair)")
         if settings:
             raise GrainsError(
                 f"data_dir is {data_dir!r}, but a list of pairs is read from no folder"
             )
-        return list(dataset)
-    if isinstance(dataset, os.PathLike) or (isinstance(dataset, str) and _is_path(dataset)):
+        return [_pair(item, number) for number, item in enumerate(dataset, start=1)]
+    if isinstance(dataset, Mapping) and _is_path(dataset.get("name")):
+        dataset = {**dataset, "name": "file", "path": dataset["name"]}
+    if isinstance(dataset, str | os.PathLike) and _is_path(dataset):
         return DATASETS.build("file", path=os.fspath(dataset), **settings)
     if isinstance(dataset, PairDataset) and settings and not hasattr(dataset, "data_dir"):
         raise GrainsError(f"dataset {DATASETS.name_of(dataset)!r} has no setting 'data_dir'")
     return DATASETS.build(dataset, **settings)
 
 
-def _is_path(text: str) -> bool:
+def _pair(item: Any, number: int) -> ContrastivePair:
+    """Return one pair of a list; `number` counts them from 1."""
+    if isinstance(item, ContrastivePair):
+        return item
+    known = {field.name: field.default for field in dataclasses.fields(ContrastivePair)}
+    if not isinstance(item, Mapping):
+        raise GrainsError(
+            f"the dataset lists {item!r}; wanted pairs (ContrastivePair), or mappings of "
+            f"{', '.join(known)}"
+        )
+    for key in item:
+        if key not in known:
+            raise GrainsError(
+                f"pair {number} of the list has no field {key!r}; {did_you_mean(str(key), known)}"
+            )
+    lacking = [key for key in known if known[key] is dataclasses.MISSING and key not in item]
+    if lacking:
+        raise GrainsError(f"pair {number} of the list lacks {lacking[0]!r}; wanted some text")
+    return ContrastivePair(**item)
+
+
+def _is_path(text: Any) -> bool:
+    if not isinstance(text, str):
+        return isinstance(text, os.PathLike)
     if text.lower().endswith(SUFFIXES) or "/" in text or os.sep in text:
         return True
     return "." in text and Path(text).is_file()  # a file `starter` does not hide the name

@@ -9,6 +9,7 @@ from typing import final
 from grains.data.base import DATASETS, PairDataset
 from grains.data.gallery import Broken, Gallery, sound
 from grains.data.rows import Row, read_rows
+from grains.errors import GrainsError
 from grains.types import ContrastivePair
 
 
@@ -19,19 +20,26 @@ class PairFile(PairDataset):
     """Pairs from a `.jsonl`, `.csv` or `.parquet` file.
 
     Columns: `prompt`, `chosen`, `rejected`; optional `image` (a path inside the file's folder, or
-    in parquet the bytes of a picture, or both as the hub writes them), `id` (default: the file's
-    name and the row's number) and `template` (default: `qa`).
+    in parquet the bytes of a picture, or both as the hub writes them; left empty, there is none),
+    `id` (default: the file's name and the row's number) and `template` (default: `qa`).
 
     Args:
         path: the file.
         broken: `refuse` a picture that is missing or broken, or `skip` its pair with a warning.
+        count: how many rows, the first ones; no other picture is opened. None: all.
     """
 
     path: str | Path
     broken: Broken = "refuse"
+    count: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a count of none."""
+        if self.count is not None and self.count < 1:
+            raise GrainsError(f"count is {self.count}; wanted 1 or more, or null for all")
 
     def pairs(self) -> list[ContrastivePair]:
-        """Read all pairs of the file."""
+        """Read the pairs of the file."""
         path = Path(self.path).expanduser()
         gallery = Gallery(folders=(path.parent,))
         ids: set[str] = set()
@@ -50,4 +58,4 @@ class PairFile(PairDataset):
             ids.add(pair.id)
             return [pair]
 
-        return sound(read_rows(path), make, self.broken)
+        return sound(read_rows(path)[: self.count], make, self.broken)

@@ -71,6 +71,8 @@ class Gallery:
             return given
         if not isinstance(given, str):
             raise row.fault(f"{name} is {given!r}; wanted a path or bytes")
+        if "://" in given:
+            raise row.fault(f"{name} is the address {given!r}; wanted a file, so download it first")
         places = [(folder / given).resolve() for folder in self.folders]
         # A file of rows is shared: it must not reach other files.
         inside = [

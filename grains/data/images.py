@@ -41,8 +41,8 @@ def open_image(image: Any, name: str = "", *, max_pixels: int = MAX_PIXELS) -> I
         A picture of mode RGB.
 
     Raises:
-        GrainsError: if it is missing, empty, no picture, cut short, has too many pixels, a side
-            below 4 or one side over 200 times the other.
+        GrainsError: if it is missing, a folder or an address, empty, no picture, cut short, has too
+            many pixels, a side below 4 or one side over 200 times the other.
     """
     given = unwrapped(image)
     try:
@@ -51,7 +51,7 @@ def open_image(image: Any, name: str = "", *, max_pixels: int = MAX_PIXELS) -> I
         if isinstance(given, bytes | bytearray | memoryview):
             return _read(io.BytesIO(given), max_pixels)
         if isinstance(given, str | os.PathLike):
-            with Path(given).open("rb") as file:
+            with picture_file(given).open("rb") as file:
                 return _read(file, max_pixels)
         raise ImageError(f"is a {type(image).__name__}; wanted a path, bytes or a PIL image")
     except ImageError as error:
@@ -61,11 +61,27 @@ def open_image(image: Any, name: str = "", *, max_pixels: int = MAX_PIXELS) -> I
     except Image.DecompressionBombError:
         fault = f"has more pixels than Pillow opens; wanted at most {max_pixels:,} pixels"
     except FileNotFoundError:
-        fault = "does not exist"
+        fault = "does not exist; wanted a picture file"
     except Exception as error:  # decoders fail in many ways
         said = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
         fault = f"cannot be read: {said.splitlines()[0]}"
     raise ImageError(f"{name + ': ' if name else ''}the image {_shown(given)}{fault}")
+
+
+def picture_file(path: str | os.PathLike[str]) -> Path:
+    """Return the path of a picture.
+
+    Raises:
+        ImageError: for what a path is often mistaken for; it wants `the image ...` before it.
+    """
+    said = os.fspath(path)
+    if not said:
+        raise ImageError("is an empty text; wanted a picture file, or None for no picture")
+    if "://" in said:
+        raise ImageError("is an address; wanted a picture file, so download it first")
+    if os.path.isdir(path):
+        raise ImageError("is a folder; wanted a picture file, such as one that lies in it")
+    return Path(path)
 
 
 def images_of(pair: ContrastivePair, *, max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, ...]:

@@ -25,6 +25,9 @@ class Item:
         right: which options are right.
         also: other prompts under which our data sets ask the same, such as the question without its
             lettered options. A fit on any of them has seen the question.
+        image: as in `ContrastivePair`.
+        reference: the answer that is held to be right, where no wrong one is set against it.
+        objects: names of what is truly in the picture, where the data set tells.
 
     Raises:
         GrainsError: if the options are not at least one right and one wrong text.
@@ -35,6 +38,9 @@ class Item:
     options: tuple[str, ...] = ()
     right: tuple[bool, ...] = ()
     also: tuple[str, ...] = ()
+    image: Any = None
+    reference: str = ""
+    objects: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a question without words, and options that leave nothing to choose."""
@@ -69,14 +75,26 @@ class Item:
     @classmethod
     def of_pair(cls, pair: ContrastivePair, also: Sequence[str] = ()) -> Item:
         """Return a pair as a question: its chosen answer is the right one."""
-        return cls.choice(pair.id, pair.prompt, [pair.chosen], [pair.rejected], also=tuple(also))
+        more = {"also": tuple(also), "image": pair.image}
+        return cls.choice(pair.id, pair.prompt, [pair.chosen], [pair.rejected], **more)
 
     def questions(self) -> frozenset[str]:
         """Return `short_question` of every prompt: what the card of a vector keeps of a fit."""
         return frozenset(
-            short_question(ContrastivePair(prompt=prompt, chosen="yes", rejected="no"))
+            short_question(
+                ContrastivePair(prompt=prompt, chosen="yes", rejected="no", image=self.image)
+            )
             for prompt in (self.prompt, *self.also)
         )
+
+    def true_answers(self) -> tuple[str, ...]:
+        """Return the answers that are held to be right."""
+        right = (text for text, good in zip(self.options, self.right, strict=True) if good)
+        return (*right, *filter(None, [self.reference]))
+
+    def false_answers(self) -> tuple[str, ...]:
+        """Return the answers that are held to be wrong."""
+        return tuple(text for text, good in zip(self.options, self.right, strict=True) if not good)
 
 
 def make_item(row: Row, make: Any, **values: Any) -> Item:
@@ -90,6 +108,8 @@ def make_item(row: Row, make: Any, **values: Any) -> Item:
 def unseen(items: Sequence[Item], seen: Collection[str]) -> list[Item]:
     """Return the questions that are not among `seen`, given as `short_question` writes them."""
     known = set(seen)
+    if not known:  # pictures need not be read to tell
+        return list(items)
     return [item for item in items if known.isdisjoint(item.questions())]
 
 

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from grains.data.base import DATASETS, PairDataset
 from grains.data.gallery import Broken, find_rows, sound
+from grains.data.items import Item
 from grains.data.origins import VARIABLE
 from grains.data.questions import ImageQuestion
 from grains.data.rows import Row
@@ -80,6 +81,19 @@ class MMHalBench(PairDataset):
             ]
 
         return sound(rows, make, self.broken)
+
+    def items(self) -> list[Item]:
+        """Read the questions as those of an evaluation, with the right answer as `reference`."""
+        return [
+            Item(
+                id=question.id,
+                prompt=question.prompt,
+                image=question.image,
+                reference=question.answer,
+                objects=question.objects,
+            )
+            for question in self.questions()
+        ]
 
 
 def _file_name(row: Row) -> str:

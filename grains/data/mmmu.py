@@ -13,6 +13,7 @@ from typing import Literal, final
 from grains.data.base import DATASETS, PairDataset
 from grains.data.gallery import Broken, Gallery, find_rows, hub_rows, sound
 from grains.data.images import ImageError
+from grains.data.items import Item
 from grains.data.questions import ImageQuestion
 from grains.data.rows import Row
 from grains.errors import GrainsError, did_you_mean
@@ -76,10 +77,7 @@ class MMMU(PairDataset):
         questions = self.questions()
         pairs = [pair for question in questions for pair in self._pairs_of(question)]
         if not pairs:
-            raise GrainsError(
-                f"none of the {len(questions)} questions has options that make a pair; wanted "
-                "multiple choice"
-            )
+            raise GrainsError(_no_options(len(questions)))
         return pairs
 
     def questions(self) -> list[ImageQuestion]:
@@ -101,6 +99,18 @@ class MMMU(PairDataset):
                 raise GrainsError(f"no question has the subject {self.subject!r}")
         return sound(rows, lambda row, _: [_question(row, gallery)], self.broken)
 
+    def items(self) -> list[Item]:
+        """Read the questions that have options to choose from, each with all of them.
+
+        Raises:
+            GrainsError: as `PairDataset.pairs` does.
+        """
+        questions = self.questions()
+        items = [item for question in questions if (item := self._item_of(question))]
+        if not items:
+            raise GrainsError(_no_options(len(questions)))
+        return items
+
     def _hub_rows(self) -> list[Row] | None:
         rows: list[Row] = []
         for subject in (self.subject,) if self.subject else SUBJECTS:
@@ -110,17 +120,34 @@ class MMMU(PairDataset):
             rows.extend(more)
         return rows
 
-    def _pairs_of(self, question: ImageQuestion) -> Iterator[ContrastivePair]:
+    def _answers(self, question: ImageQuestion) -> tuple[str, dict[str, str]]:
+        """Return the right answer, and the wrong ones by letter, none without a choice."""
         options = dict(zip(string.ascii_uppercase, question.options, strict=False))
         if self.form == "text":
             options = {
                 letter: text for letter, text in options.items() if not _PLACEHOLDER.search(text)
             }
         if question.answer not in options:
-            return
+            return "", {}
         answers = {letter: letter for letter in options} if self.form == "letter" else options
         right = answers.pop(question.answer)
-        wrong = {letter: answer for letter, answer in answers.items() if answer != right}
+        return right, {letter: answer for letter, answer in answers.items() if answer != right}
+
+    def _item_of(self, question: ImageQuestion) -> Item | None:
+        right, wrong = self._answers(question)
+        if not wrong:
+            return None
+        return Item.choice(
+            question.id,
+            _prompt(question, self.form),
+            [right],
+            list(wrong.values()),
+            also=tuple(_prompt(question, form) for form in ("letter", "text")),
+            image=question.image,
+        )
+
+    def _pairs_of(self, question: ImageQuestion) -> Iterator[ContrastivePair]:
+        right, wrong = self._answers(question)
         if not wrong:
             return
         if self.against == "one":
@@ -129,7 +156,7 @@ class MMMU(PairDataset):
             wrong = {letter: wrong[letter]}
         for letter, answer in wrong.items():
             yield ContrastivePair(
-                prompt=self._prompt(question),
+                prompt=_prompt(question, self.form),
                 chosen=right,
                 rejected=answer,
                 id=question.id if self.against == "one" else f"{question.id}-{letter}",
@@ -137,10 +164,15 @@ class MMMU(PairDataset):
                 image=question.image,
             )
 
-    def _prompt(self, question: ImageQuestion) -> str:
-        lettered = zip(string.ascii_uppercase, question.options, strict=False)
-        lines = [question.prompt, *(f"({letter}) {text}" for letter, text in lettered)]
-        return "\n".join([*lines, "", _INSTRUCTION] if self.form == "letter" else lines)
+
+def _prompt(question: ImageQuestion, form: str) -> str:
+    lettered = zip(string.ascii_uppercase, question.options, strict=False)
+    lines = [question.prompt, *(f"({letter}) {text}" for letter, text in lettered)]
+    return "\n".join([*lines, "", _INSTRUCTION] if form == "letter" else lines)
+
+
+def _no_options(questions: int) -> str:
+    return f"none of the {questions} questions has options to choose from; wanted multiple choice"
 
 
 def _subject(row: Row) -> str:

@@ -7,6 +7,7 @@ from typing import Literal, final
 
 from grains.data.base import DATASETS, PairDataset
 from grains.data.gallery import Broken, find_rows, hub_rows, sound
+from grains.data.items import Item
 from grains.data.rows import Row
 from grains.types import ContrastivePair
 
@@ -61,3 +62,7 @@ class SPAVL(PairDataset):
             ]
 
         return sound(rows, make, self.broken)
+
+    def items(self) -> list[Item]:
+        """Read the questions of the part, each with its two answers."""
+        return [Item.of_pair(pair) for pair in self.pairs()]

@@ -1,6 +1,8 @@
 """Where the hidden state should move: direction finders, by name."""
 
 from grains.directions.base import DIRECTION_FINDERS, Certificate, DirectionFinder
+from grains.directions.centred import Centred
+from grains.directions.difference_pca import DifferencePCA
 from grains.directions.lda import LDA
 from grains.directions.logistic import Logistic
 from grains.directions.mean_difference import MeanDifference
@@ -10,7 +12,9 @@ __all__ = [
     "DIRECTION_FINDERS",
     "LDA",
     "PCA",
+    "Centred",
     "Certificate",
+    "DifferencePCA",
     "DirectionFinder",
     "Logistic",
     "MeanDifference",

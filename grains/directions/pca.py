@@ -31,10 +31,11 @@ class PCA(DirectionFinder):
     ) -> Float[Tensor, " d_model"]:
         """Return the direction; see `DirectionFinder.find`."""
         sides = paired(toward, away)
-        return as_given(unit(_shift(sides[0]) - _shift(sides[1]), sides), toward)
+        return as_given(unit(shift_of(sides[0]) - shift_of(sides[1]), sides), toward)
 
 
-def _shift(rows: Float[Tensor, "pairs d_model"]) -> Float[Tensor, " d_model"]:
+def shift_of(rows: Float[Tensor, "pairs d_model"]) -> Float[Tensor, " d_model"]:
+    """Return the rows' first uncentred axis, oriented, as long as their mean projection on it."""
     # The oriented axis times its mean projection is `(mean . axis) axis`, whatever the axis' sign.
     # The axis comes from the smaller of the two Gram matrices: pairs are often far fewer.
     few = rows.shape[0] < rows.shape[1]

@@ -1,6 +1,6 @@
 """Benchmarks by name, unsteered beside steered, question by question."""
 
-from grains.evaluation.base import TASKS, Judge, Scores, Task
+from grains.evaluation.base import TASKS, Metrics, Scores, Share, Task
 from grains.evaluation.caa import (
     Coordination,
     Corrigibility,
@@ -16,8 +16,22 @@ from grains.evaluation.faitheval import (
     UnanswerableContext,
 )
 from grains.evaluation.generation import GenerationTask
+from grains.evaluation.judges import (
+    JUDGES,
+    ClassifierJudge,
+    Judge,
+    LikelihoodJudge,
+    OpenAIJudge,
+    ReferenceJudge,
+)
+from grains.evaluation.mmhal_bench import MMHalBenchTask
 from grains.evaluation.mmlu import MMLUTask
+from grains.evaluation.mmmu import MMMUTask
 from grains.evaluation.neutral import Continuation, Perplexity
+from grains.evaluation.pope import POPEGeneration, POPELikelihood
+from grains.evaluation.preference import Preference
+from grains.evaluation.scenes import SceneCaptions, SceneQuestionsTask
+from grains.evaluation.spa_vl import SPAVLPreference
 from grains.evaluation.toxigen import ToxiGenClassification, ToxiGenPreference
 from grains.evaluation.truthfulqa import (
     TruthfulQABinary,
@@ -27,9 +41,11 @@ from grains.evaluation.truthfulqa import (
 )
 
 __all__ = [
+    "JUDGES",
     "TASKS",
     "Asked",
     "ChoiceTask",
+    "ClassifierJudge",
     "Continuation",
     "Coordination",
     "Corrigibility",
@@ -38,10 +54,23 @@ __all__ = [
     "Hallucination",
     "InconsistentContext",
     "Judge",
+    "LikelihoodJudge",
+    "MMHalBenchTask",
     "MMLUTask",
+    "MMMUTask",
+    "Metrics",
+    "OpenAIJudge",
+    "POPEGeneration",
+    "POPELikelihood",
     "Perplexity",
+    "Preference",
+    "ReferenceJudge",
     "Result",
+    "SPAVLPreference",
+    "SceneCaptions",
+    "SceneQuestionsTask",
     "Scores",
+    "Share",
     "SurvivalInstinct",
     "Sycophancy",
     "Task",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -14,39 +14,95 @@ from torch import Tensor
 
 from grains.card import plain
 from grains.data import Item, PairDataset, draw, unseen
-from grains.data.base import sha256_of
+from grains.data.base import image_sha256, sha256_of
+from grains.data.images import listed
 from grains.errors import GrainsError
+from grains.evaluation.judges.base import JUDGES, Judge
+from grains.metrics import Interval, paired_bootstrap, paired_ratio_bootstrap
 from grains.models import SteerableModel
 from grains.registry import Registry
+from grains.types import ContrastivePair
+
+
+class Share(NamedTuple):
+    """What one question adds to a figure of all questions that is a ratio of sums.
+
+    Precision, recall and F1 are such, and the share of all objects named that are not there: a
+    question without an object to name adds nothing to either sum, and has no value of its own.
+    """
+
+    part: float
+    whole: float
+
+
+Metrics = Mapping[str, float | Share]
+"""The metrics of one question."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scores:
-    """What a model did on some questions: one number a question, so that runs can be paired.
+    """What a model did on some questions: numbers of each question, so that runs can be paired.
 
     Args:
         ids: the questions', in the order of the values.
         values: metric to its value for each question.
         answers: what was answered, where answers are written.
+        shares: metrics that are ratios of sums: numerator and denominator of each question.
     """
 
     ids: tuple[str, ...]
     values: Mapping[str, Float[Tensor, " items"]]
     answers: tuple[str, ...] = ()
+    shares: Mapping[str, Float[Tensor, "items 2"]] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, items: Sequence[Item], rows: Sequence[Mapping[str, float]], answers: Sequence[str] = ()
+        cls, items: Sequence[Item], rows: Sequence[Metrics], answers: Sequence[str] = ()
     ) -> Scores:
-        """Collect one row of values an item."""
-        values = {
+        """Collect one row of metrics an item."""
+        columns = {
             name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in rows[0]
         }
-        return cls(ids=tuple(item.id for item in items), values=values, answers=tuple(answers))
+        return cls(
+            ids=tuple(item.id for item in items),
+            values={name: column for name, column in columns.items() if column.ndim == 1},
+            answers=tuple(answers),
+            shares={name: column for name, column in columns.items() if column.ndim == 2},
+        )
 
     def means(self) -> dict[str, float]:
-        """Return the mean of every metric over the questions."""
+        """Return the mean of every metric that each question has a value of."""
         return {name: float(value.mean()) for name, value in self.values.items()}
+
+    def figures(self) -> dict[str, float]:
+        """Return the figure of every metric: means, then ratios of sums; NaN for one over 0."""
+        ratios = {name: share.sum(0) for name, share in self.shares.items()}
+        return self.means() | {name: float(part / whole) for name, (part, whole) in ratios.items()}
+
+    def changes(self, after: Scores, *, seed: int = 0) -> dict[str, Interval]:
+        """Return by how much every figure changes to another run of the same questions.
+
+        A ratio that cannot be formed in one of the runs has no change and is left out.
+
+        Args:
+            after: the other run.
+            seed: of the bootstrap over the questions.
+
+        Raises:
+            GrainsError: if there are fewer than two questions, or not the same number of them.
+        """
+        found = {
+            name: paired_bootstrap(value, after.values[name], seed=seed)
+            for name, value in self.values.items()
+        }
+        return found | {
+            name: paired_ratio_bootstrap(share, after.shares[name], seed=seed)
+            for name, share in self.shares.items()
+            if share[:, 1].sum() > 0 and after.shares[name][:, 1].sum() > 0
+        }
+
+
+_PLACES = ("data_dir", "image_dir")  # where files lie says nothing of what is asked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,15 +138,16 @@ class Task(ABC):
             quiet: without a progress bar.
 
         Returns:
-            One value a question and metric, in the order of `items`.
+            One value, or one share, a question and metric, in the order of `items`.
         """
 
     def label(self) -> str:
         """Return the name, and the settings that are not the default ones."""
         changed = [
-            f"{field.name}={value}"
-            for field in dataclasses.fields(self)
-            if field.name != "data_dir" and (value := getattr(self, field.name)) != field.default
+            f"{setting.name}={JUDGES.name_of(value) if isinstance(value, Judge) else value}"
+            for setting in dataclasses.fields(self)
+            if setting.name not in _PLACES
+            and (value := getattr(self, setting.name)) != _default(setting)
         ]
         return TASKS.name_of(self) + (f" ({', '.join(changed)})" if changed else "")
 
@@ -138,12 +195,12 @@ class Task(ABC):
 
     def describe(self, model: SteerableModel, items: Sequence[Item]) -> dict[str, Any]:
         """Return what a report needs to name the task, as JSON: one question in full included."""
-        content = (str([item.prompt, item.options, item.right]) for item in items)
+        settings = TASKS.spec(self)
         return {
-            "name": TASKS.name_of(self),
-            "settings": plain(dataclasses.asdict(self)),
+            "name": settings.pop("name"),
+            "settings": plain(settings),
             "items": len(items),
-            "sha256": sha256_of(content),
+            "sha256": sha256_of(map(_content, items)),
             "prompt": self.text(model, items[0]),
             "options": list(items[0].options),
         }
@@ -152,13 +209,33 @@ class Task(ABC):
 TASKS: Registry[Task] = Registry("task", Task)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Judge(ABC):
-    """Reads answers and gives each a number: a classifier, a larger model, a rule."""
+def _default(setting: dataclasses.Field[Any]) -> Any:
+    made = setting.default_factory
+    return setting.default if made is dataclasses.MISSING else made()
 
-    name: ClassVar[str]
-    """What its numbers are called."""
 
-    @abstractmethod
-    def judge(self, items: Sequence[Item], answers: Sequence[str]) -> Float[Tensor, " items"]:
-        """Return one number an answer; what it means is the judge's to say."""
+def rendered(model: SteerableModel, item: Item, template: str) -> str:
+    """Return a question in its template, with whatever stands for its pictures."""
+    return model.encoder.prompter.render(item.prompt, template, len(listed(item.image)))[0]
+
+
+def positions(model: SteerableModel, item: Item, template: str) -> int:
+    """Return how many positions a question takes, its pictures written out."""
+    if item.image is None:
+        return len(model.tokenizer(rendered(model, item, template))["input_ids"])
+    pair = ContrastivePair(
+        id=item.id,
+        prompt=item.prompt,
+        chosen="yes",
+        rejected="no",
+        template=template,
+        image=item.image,
+    )
+    return model.encoder.encode([pair], None).input_ids.shape[1]
+
+
+def _content(item: Item) -> str:
+    """Return what makes up a question; a picture counts by its bytes, wherever it lies."""
+    texts = [item.prompt, item.options, item.right]
+    told = [text for text in (item.reference, item.objects) if text]
+    return str([*texts, *told, *filter(None, [image_sha256(item.image)])])

@@ -12,9 +12,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from grains.data import Item
-from grains.evaluation.base import TASKS, Scores, Task
+from grains.evaluation.base import TASKS, Scores, Task, positions, rendered
 from grains.metrics import mc1, mc2, mc_margin
-from grains.models import SteerableModel
+from grains.models import SteerableModel, log_probs_of
 from grains.types import ContrastivePair, Reduction
 
 TOKEN_BUDGET = 2048
@@ -46,7 +46,7 @@ class ChoiceTask(Task):
 
     def text(self, model: SteerableModel, item: Item) -> str:
         """Return the prompt in its template."""
-        return model.encoder.render(item.prompt, self.template)[0]
+        return rendered(model, item, self.template)
 
     def score(self, model: SteerableModel, items: Sequence[Item], *, quiet: bool = False) -> Scores:
         """Compare the options of every question."""
@@ -81,13 +81,10 @@ class ChoiceTask(Task):
         }
 
     def _log_probs(self, model: SteerableModel, items: Sequence[Item]) -> list[Tensor]:
-        pairs = [
-            _answered(item, option, self.template) for item in items for option in item.options
+        answered = [
+            [_answered(item, option, self.template) for option in item.options] for item in items
         ]
-        with torch.no_grad():
-            encoded = model.encode(pairs, "chosen")
-            log_probs = model.answer_log_prob(encoded, reduction=self.reduction)
-        return list(log_probs.cpu().double().split([len(item.options) for item in items]))
+        return [found.reduced(self.reduction) for found in log_probs_of(model, answered)]
 
 
 def batches(model: SteerableModel, items: Sequence[Item], template: str) -> Iterator[list[int]]:
@@ -97,9 +94,9 @@ def batches(model: SteerableModel, items: Sequence[Item], template: str) -> Iter
     """
     sizes = {}
     for row, item in enumerate(items):
-        prompt = model.encoder.render(item.prompt, template)[0]
         longest = max(item.options, key=len, default="")
-        tokens = len(model.tokenizer(f"{prompt} {longest}")["input_ids"])
+        answer = len(model.tokenizer(f" {longest}")["input_ids"])
+        tokens = positions(model, item, template) + answer
         sizes[row] = (tokens, max(1, len(item.options)))
     batch: list[int] = []
     rows = 0
@@ -122,4 +119,5 @@ def _answered(item: Item, option: str, template: str) -> ContrastivePair:
         rejected=f"not {option}",
         id=item.id,
         template=template,
+        image=item.image,
     )

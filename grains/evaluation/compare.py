@@ -13,7 +13,7 @@ from grains.card import plain, splits_of
 from grains.data import Item, unseen
 from grains.errors import GrainsError
 from grains.evaluation.base import TASKS, Scores, Task
-from grains.metrics import Interval, paired_bootstrap
+from grains.metrics import Interval
 from grains.models import SteerableModel
 
 
@@ -66,8 +66,8 @@ class Result:
         asked: the task and its questions.
         unsteered: scores of the model as it is.
         steered: scores of the same questions under the steering.
-        changes: metric to the mean change from unsteered to steered, with its paired-bootstrap
-            interval over the questions.
+        changes: metric to the change of its figure from unsteered to steered, with its
+            paired-bootstrap interval over the questions.
     """
 
     asked: Asked
@@ -82,11 +82,14 @@ class Result:
         metrics = {
             name: {
                 "higher_is_better": self.asked.task.higher_is_better.get(name),
-                **{run: scores.means()[name] for run, scores in done.items()},
+                **{run: scores.figures()[name] for run, scores in done.items()},
                 "change": self.changes[name]._asdict() if name in self.changes else None,
-                "values": {run: scores.values[name].tolist() for run, scores in done.items()},
+                "values": {
+                    run: {**scores.values, **scores.shares}[name].tolist()
+                    for run, scores in done.items()
+                },
             }
-            for name in self.unsteered.values
+            for name in self.unsteered.figures()
         }
         return plain(
             {
@@ -137,10 +140,7 @@ def evaluate(
         if vector is not None:
             with vector.applied_to(model, coefficient, strict=strict):
                 steered = one.task.score(model, one.items, quiet=quiet)
-            changes = {
-                name: paired_bootstrap(value, steered.values[name], seed=seed)
-                for name, value in unsteered.values.items()
-            }
+            changes = unsteered.changes(steered, seed=seed)
         results.append(Result(asked=one, unsteered=unsteered, steered=steered, changes=changes))
     return results
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,11 +10,13 @@ from tqdm.auto import tqdm
 
 from grains.data import Item
 from grains.errors import GrainsError
-from grains.evaluation.base import TASKS, Judge, Scores, Task
+from grains.evaluation.base import TASKS, Metrics, Scores, Task, positions, rendered
+from grains.evaluation.judges.base import Judge
 from grains.metrics import distinct_n
 from grains.models import SteerableModel
 
 _BATCH = 16  # prompts answered together
+_POSITIONS = 8192  # in one batch of prompts: a picture may take thousands
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +27,8 @@ class GenerationTask(Task):
         template: how prompts are put to the model: `qa` (`Q: ...`, `A:`), `plain`, `chat` (the
             tokenizer's own), or a text that holds `{prompt}`.
         max_new_tokens: the longest answer.
-        judge: gives each answer a number more; none by default.
+        judge: gives each answer a number more: a name, or `{name: ..., settings}`; see
+            `grains components judge`.
     """
 
     higher_is_better: ClassVar[Mapping[str, bool]] = {"accuracy": True}
@@ -38,22 +41,24 @@ class GenerationTask(Task):
         """Refuse an answer without room."""
         if self.max_new_tokens < 1:
             raise GrainsError(f"max_new_tokens is {self.max_new_tokens}; wanted 1 or more")
+        if self.judge is not None and (better := self.judge.higher_is_better) is not None:
+            directions = {**type(self).higher_is_better, self.judge.metric: better}
+            object.__setattr__(self, "higher_is_better", directions)
 
     def text(self, model: SteerableModel, item: Item) -> str:
         """Return the prompt in its template."""
-        return model.encoder.render(item.prompt, self.template)[0]
+        return rendered(model, item, self.template)
 
     def score(self, model: SteerableModel, items: Sequence[Item], *, quiet: bool = False) -> Scores:
         """Let the model answer, and measure every answer."""
         answers = [""] * len(items)
-        order = sorted(range(len(items)), key=lambda row: len(items[row].prompt))
         with tqdm(
             total=len(items), desc=TASKS.name_of(self), leave=False, delay=2, disable=quiet
         ) as bar:
-            for start in range(0, len(order), _BATCH):
-                batch = order[start : start + _BATCH]
+            for batch in self._batches(model, items):
                 said = model.generate(
                     [items[row].prompt for row in batch],
+                    [items[row].image for row in batch],
                     template=self.template,
                     max_new_tokens=self.max_new_tokens,
                 )
@@ -62,14 +67,14 @@ class GenerationTask(Task):
                 bar.update(len(batch))
         rows = [self.measure(item, answer) for item, answer in zip(items, answers, strict=True)]
         if self.judge is not None:
-            verdicts = self.judge.judge(items, answers).tolist()
+            verdicts = self.judge.judge(items, answers, quiet=quiet).tolist()
             rows = [
-                {**row, self.judge.name: verdict}
+                {**row, self.judge.metric: verdict}
                 for row, verdict in zip(rows, verdicts, strict=True)
             ]
         return Scores.of(items, rows, answers)
 
-    def measure(self, item: Item, answer: str) -> dict[str, float]:
+    def measure(self, item: Item, answer: str) -> Metrics:
         """Return the metrics of one answer: how little it repeats itself, and its length in words.
 
         A distinct-n of one answer, not of all together, so that answers can be paired.
@@ -79,3 +84,15 @@ class GenerationTask(Task):
             "distinct_2": distinct_n([answer], 2),
             "words": float(len(answer.split())),
         }
+
+    def _batches(self, model: SteerableModel, items: Sequence[Item]) -> Iterator[list[int]]:
+        """Yield the numbers of questions of like length; each batch depends on the items alone."""
+        sizes = [positions(model, item, self.template) for item in items]
+        batch: list[int] = []
+        for row in sorted(range(len(items)), key=lambda row: sizes[row]):
+            if len(batch) == _BATCH or (batch and (len(batch) + 1) * sizes[row] > _POSITIONS):
+                yield batch
+                batch = []
+            batch.append(row)
+        if batch:
+            yield batch

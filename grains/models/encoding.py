@@ -227,27 +227,38 @@ class Encoder:
     ) -> Encoded:
         """Encode whole texts; the opening share of each counts as its prompt, the rest as answer.
 
-        At least the first token is prompt, since nothing predicts it.
+        At least the first token is prompt, since nothing predicts it. An instruction stands before
+        the text and leaves its tokens, and those that count as answer, as they are.
 
         Raises:
-            GrainsError: for a text of fewer than two tokens.
+            GrainsError: for a text of fewer than two tokens, or one that is too long behind an
+                instruction.
         """
         rows = [self.tokenizer(text)["input_ids"][: self.max_length] for text in texts]
         for text, row in zip(texts, rows, strict=True):
             if len(row) < 2:
                 raise GrainsError(f"the text {text!r} has {len(row)} tokens; wanted 2 or more")
         cuts = [max(1, int(len(row) * prompt_share)) for row in rows]
-        prompts = [
-            Prompt(
-                text=text,
-                special=True,
-                ids=row[:cut],
-                content=[False] + [True] * (cut - 1),
-                image=[False] * cut,
-                pixels={},
-                boxes=None,
+        opening = self.prompter.opening
+        before = self.tokenizer(opening, add_special_tokens=False)["input_ids"] if opening else []
+        prompts = []
+        for text, row, cut in zip(texts, rows, cuts, strict=True):
+            if self.max_length is not None and len(before) + len(row) > self.max_length:
+                raise GrainsError(
+                    f"the text {text[:40]!r} has {len(row)} tokens and its instruction "
+                    f"{len(before)}; wanted at most {self.max_length}, the model's context"
+                )
+            bos = int(row[0] == self.tokenizer.bos_token_id)
+            prompts.append(
+                Prompt(
+                    text=text,
+                    special=True,
+                    ids=row[:bos] + before + row[bos:cut],
+                    content=[False] * (len(before) + 1) + [True] * (cut - 1),
+                    image=[False] * (len(before) + cut),
+                    pixels={},
+                    boxes=None,
+                )
             )
-            for text, row, cut in zip(texts, rows, cuts, strict=True)
-        ]
         answers = [row[cut:] for row, cut in zip(rows, cuts, strict=True)]
         return self._lay_out(prompts, answers, tuple(text[:40] for text in texts), device)

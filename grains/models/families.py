@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from grains.errors import GrainsError, did_you_mean
+from grains.hooks import Heads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,8 @@ class Family:
         vision: dotted path of the list of the vision tower's blocks; empty without a tower.
         picture: what stands for a picture in a prompt; `{token}` is the processor's image token.
         token_types: the input that tells image tokens, by 1, from all others; empty if none does.
+        heads: dotted path, from a block down, of the output projection of its attention, which is
+            given the outputs of all heads side by side; empty where it may be bypassed.
         prefix: whether the prompt is a prefix in which every token sees every other one. It is then
             opened by BOS and closed by an end of line, and `token_type_ids` tells the answer, by 1.
     """
@@ -37,6 +40,7 @@ class Family:
     vision: str = ""
     picture: str = "{token}"
     token_types: str = ""
+    heads: str = "self_attn.o_proj"
     prefix: bool = False
 
 
@@ -54,20 +58,32 @@ FAMILIES: tuple[Family, ...] = (
     Family(name="gemma", model_types=("gemma",), blocks="model.layers"),
     Family(name="gemma2", model_types=("gemma2",), blocks="model.layers"),
     Family(name="gemma3", model_types=("gemma3_text",), blocks="model.layers"),
-    Family(name="phi", model_types=("phi",), blocks="model.layers"),
+    Family(name="phi", model_types=("phi",), blocks="model.layers", heads="self_attn.dense"),
     Family(name="phi3", model_types=("phi3",), blocks="model.layers"),
-    Family(name="gpt2", model_types=("gpt2",), blocks="transformer.h"),
-    Family(name="gpt_neox", model_types=("gpt_neox",), blocks="gpt_neox.layers"),
-    Family(name="gptj", model_types=("gptj",), blocks="transformer.h"),
+    Family(name="gpt2", model_types=("gpt2",), blocks="transformer.h", heads="attn.c_proj"),
+    Family(
+        name="gpt_neox",
+        model_types=("gpt_neox",),
+        blocks="gpt_neox.layers",
+        heads="attention.dense",
+    ),
+    Family(name="gptj", model_types=("gptj",), blocks="transformer.h", heads="attn.out_proj"),
     Family(
         name="opt",
         model_types=("opt",),
         blocks="model.decoder.layers",
         embedding_width="word_embed_proj_dim",  # 512 of 1024 in opt-350m: projected in and out
+        heads="self_attn.out_proj",
     ),
-    Family(name="falcon", model_types=("falcon",), blocks="transformer.h"),
-    Family(name="bloom", model_types=("bloom",), blocks="transformer.h"),
-    Family(name="mpt", model_types=("mpt",), blocks="transformer.blocks"),
+    Family(
+        name="falcon",
+        model_types=("falcon",),
+        blocks="transformer.h",
+        heads="self_attention.dense",
+    ),
+    # With `slow_but_exact` bloom multiplies by parts of its projection's weights, past any hook.
+    Family(name="bloom", model_types=("bloom",), blocks="transformer.h", heads=""),
+    Family(name="mpt", model_types=("mpt",), blocks="transformer.blocks", heads="attn.out_proj"),
     Family(
         name="llava",
         model_types=("llava", "llava_next"),
@@ -203,6 +219,29 @@ def find_vision_blocks(model: Any) -> nn.ModuleList | None:
             f"wanted the {count} blocks of its vision tower"
         )
     return blocks
+
+
+def find_heads(model: Any, blocks: nn.ModuleList) -> Heads | None:
+    """Return a model's attention heads; None where its row names no projection that joins them.
+
+    Raises:
+        GrainsError: if what is found does not join as many heads as the config tells.
+    """
+    family = family_of(model.config.model_type)
+    found = [_submodule(block, family.heads) for block in blocks] if family else []
+    projections = [module for module in found if module is not None]
+    if family is None or not family.heads or len(projections) < len(blocks):
+        return None
+    count = model.config.get_text_config().num_attention_heads
+    # transformers' `Conv1D`, which is GPT-2's, has its weights the other way round.
+    widths: set[Any] = {getattr(one, "in_features", None) or one.nx for one in projections}
+    width = min(widths)
+    if len(widths) > 1 or width % count:
+        raise GrainsError(
+            f"{type(model).__name__} has projections of {sorted(widths)} inputs at "
+            f"{family.heads!r} of its blocks; wanted one multiple of its {count} heads"
+        )
+    return Heads(projections, count, width // count)
 
 
 def vision_width(config: Any) -> int:

@@ -63,21 +63,46 @@ class ImageReader:
         """Whether the processor has a chat template, which takes pictures as parts of a message."""
         return bool(self.processor.chat_template)
 
-    def chat(self, prompt: str, pictures: int) -> str:
+    def chat(self, prompt: str, pictures: int, system: str = "") -> str:
         """Return a prompt behind its pictures in the processor's chat template."""
         content = [{"type": "image"}] * pictures + [{"type": "text", "text": prompt}]
+        messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
+        if system:
+            said = [{"type": "text", "text": system}]
+            messages.insert(0, {"role": "system", "content": said})
         return self.processor.apply_chat_template(
-            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+            messages, tokenize=False, add_generation_prompt=True
         )
 
-    def check_places(self, text: str, pictures: int, name: str) -> None:
-        """Refuse a text that does not hold one placeholder a picture."""
+    def check_places(self, text: str, pictures: int, name: str, prompt: str, template: str) -> None:
+        """Refuse a text that does not hold one placeholder a picture, and say where it comes from.
+
+        Args:
+            text: the prompt in its template.
+            pictures: how many there are.
+            name: what to call the pair in a message.
+            prompt: without template.
+            template: a name, or a text.
+        """
         found = text.count(self.mark)
-        if found != pictures:
-            raise GrainsError(
-                f"pair {name!r}: its text holds {self.mark!r} {found} times and it has {pictures} "
-                "images; wanted the token once an image (a template may place them by {image})"
+        if found == pictures:
+            return
+        times = f"holds {self.mark!r}, which stands for a picture"
+        if self.mark in prompt:
+            said = f"its prompt {times}; wanted a prompt without, and the picture as image"
+        elif self.mark in template:
+            said = f"its template {times}; wanted {{image}} in its place"
+        elif template == "chat":
+            said = (
+                f"the chat template writes {self.mark!r} {found} times for {pictures} images; "
+                "wanted once an image, or another template, such as '{image}{prompt}'"
             )
+        else:
+            said = (
+                f"its template writes {self.mark!r} {found} times for {pictures} images; wanted "
+                "{image} once in it, where all of them stand"
+            )
+        raise GrainsError(f"pair {name!r}: {said}")
 
     def read(
         self, text: str, pictures: Sequence[Image.Image], *, special: bool, name: str
@@ -95,9 +120,7 @@ class ImageReader:
         """
         try:
             made = self._processed(text, pictures, special)
-            alone = [made]
-            if len(pictures) > 1:
-                alone = [self._processed(self.picture, [one], False) for one in pictures]
+            alone = [made] if len(pictures) == 1 else self._alone(pictures)
         except Exception as error:  # processors fail in many ways
             said = str(error).partition("\n")[0][:120]
             raise GrainsError(
@@ -125,6 +148,13 @@ class ImageReader:
         spans = [(low, high) for low, high in made["offset_mapping"][0].tolist()]
         pixels = {key: made[key] for key in made if key not in _PER_TOKEN}
         return Coded(ids, spans, pixels, boxes)
+
+    def counts(self, pictures: Sequence[Image.Image]) -> list[int]:
+        """Return how many image tokens each picture has: in a sequence, they follow each other."""
+        return [made["input_ids"][0].tolist().count(self.token) for made in self._alone(pictures)]
+
+    def _alone(self, pictures: Sequence[Image.Image]) -> list[Mapping[str, Any]]:
+        return [self._processed(self.picture, [one], False) for one in pictures]
 
     def _processed(
         self, text: str, pictures: Sequence[Image.Image], special: bool

@@ -10,17 +10,23 @@ from functools import cached_property
 from typing import Any, overload
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from grains.errors import GrainsError
 from grains.hooks import contiguous_head, prompt_ends_at
 from grains.models.asking import asked, check_amount
 from grains.models.encoding import Encoded, Encoder
-from grains.models.families import family_of, find_blocks, find_vision_blocks, vision_width
+from grains.models.families import (
+    family_of,
+    find_blocks,
+    find_heads,
+    find_vision_blocks,
+    vision_width,
+)
 from grains.models.fills import Fill, Fills
 from grains.models.fingerprint import mark_of
 from grains.models.images import ImageReader
+from grains.models.likelihood import reduced, token_log_probs
 from grains.models.loading import load_pretrained
 from grains.models.recorder import Recorder
 from grains.types import ContrastivePair, Reduction, Side
@@ -41,6 +47,7 @@ class SteerableModel:
     Attributes:
         lm: the model as transformers made it.
         blocks: its decoder blocks, in order.
+        heads: its attention heads; None where it is not known where they are joined.
         vision_blocks: the blocks of its vision tower; None without one.
         decoder: the module that owns the decoder blocks and is called once a pass.
         encoder: turns pairs into token ids.
@@ -55,6 +62,7 @@ class SteerableModel:
         self.name = name or getattr(lm.config, "name_or_path", "") or type(lm).__name__
         self.config = lm.config.get_text_config()
         self.blocks_path, self.blocks = find_blocks(lm, blocks)
+        self.heads = find_heads(lm, self.blocks)
         self.vision_blocks = find_vision_blocks(lm)
         self.decoder: nn.Module = lm.get_decoder()
         self._fills = Fills(lm.get_input_embeddings(), self.tokenizer)
@@ -180,8 +188,7 @@ class SteerableModel:
                 whole = replay.embeddings if inputs is None else inputs
                 inputs = stack.enter_context(replay.into(self.decoder, whole))
             fed = {"input_ids": encoded.input_ids} if inputs is None else {"inputs_embeds": inputs}
-            if self._takes_positions:
-                fed["position_ids"] = encoded.position_ids
+            fed |= self.positions(encoded.position_ids)
             stack.enter_context(prompt_ends_at(encoded.prompt_length, encoded.image))
             stack.enter_context(contiguous_head(self.lm.get_output_embeddings()))
             return self.lm(
@@ -191,23 +198,18 @@ class SteerableModel:
                 logits_to_keep=keep,
             ).logits
 
+    def positions(self, position_ids: Int[Tensor, "batch seq"]) -> dict[str, Tensor]:
+        """Return what the model is to be told of positions: nothing, if it counts them itself."""
+        return {"position_ids": position_ids} if self._takes_positions else {}
+
     def token_log_probs(
         self, encoded: Encoded, inputs: Float[Tensor, "batch seq d_model"] | None = None
     ) -> Float[Tensor, "batch answer"]:
         """Return log p of each answer token given all before it; 0 at padding."""
-        start = encoded.prompt_length
-        width = encoded.input_ids.shape[1] - start
+        width = encoded.input_ids.shape[1] - encoded.prompt_length
         # logits[t - 1] scores token t: one more column in front, and the last one left out.
         logits = self.logits(encoded, inputs, keep=width + 1)[:, -width - 1 : -1]
-        answer = encoded.answer_mask[:, start:]
-        # Padding is left out first: the vocabulary is wide. Float32 for what is narrower than it.
-        scored = logits[answer]
-        losses = torch.nn.functional.cross_entropy(
-            scored.to(torch.promote_types(scored.dtype, torch.float32)),
-            encoded.input_ids[:, start:][answer],
-            reduction="none",
-        )
-        return losses.new_zeros(answer.shape).masked_scatter(answer, -losses)
+        return token_log_probs(logits, encoded)
 
     def answer_log_prob(
         self,
@@ -221,15 +223,7 @@ class SteerableModel:
         Raises:
             GrainsError: if it is not finite, naming the pair.
         """
-        total = self.token_log_probs(encoded, inputs).sum(1)
-        finite = total.detach().isfinite()
-        if not finite.all():
-            name = encoded.names[int((~finite).nonzero()[0, 0])]
-            raise GrainsError(
-                f"pair {name!r}: the model's log-probability is {total[~finite][0].item()}; wanted "
-                "a finite number (a larger dtype, such as float32, or a smaller coefficient)"
-            )
-        return total / encoded.answer_mask.sum(1) if reduction == "mean" else total
+        return reduced(self.token_log_probs(encoded, inputs), encoded, reduction)
 
     @overload
     def generate(self, prompts: str, images: Any = None, **options: Any) -> str: ...
@@ -286,6 +280,8 @@ class SteerableModel:
         """What a steering vector must find again: family, `mark_of` the decoder and the tower."""
         own = mark_of(self.blocks, self.width, ("embeddings", self._table.weight))
         family = {"model_type": self.lm.config.model_type}
+        if self.heads is not None:
+            family |= {"heads": {"n_blocks": len(self.heads), "width": self.heads.width}}
         if self.vision_blocks is None:
             return family | own
         return family | own | {"vision": mark_of(self.vision_blocks, vision_width(self.lm.config))}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from jaxtyping import Float
+from jinja2 import TemplateError  # of transformers' chat templates
 from torch import Tensor
 
 from grains.data.images import images_of
@@ -58,6 +61,30 @@ class Prompter:
         self.tokenizer = tokenizer
         self.images = images
         self.prefix = prefix
+        self.instruction = ""
+
+    @contextmanager
+    def instructed(self, instruction: str) -> Iterator[None]:
+        """Put an instruction before every prompt while the context is open.
+
+        In a chat it is the system message, where the template takes one; elsewhere a line of its
+        own. It is part of the template and may not be credited. One that is opened inside of
+        another follows it.
+
+        Args:
+            instruction: some text.
+        """
+        before = self.instruction
+        self.instruction = f"{before}\n{instruction.strip()}".strip()
+        try:
+            yield
+        finally:
+            self.instruction = before
+
+    @property
+    def opening(self) -> str:
+        """The instruction as a line of its own; empty without one."""
+        return f"{self.instruction}\n" if self.instruction else ""
 
     @property
     def has_chat(self) -> bool:
@@ -98,6 +125,8 @@ class Prompter:
         shown = self.images.picture * pictures if self.images else ""
         before, _, after = layout.partition("{prompt}")
         before, after = (part.replace("{image}", shown) for part in (before, after))
+        lead = len(shown) if layout.startswith("{image}") else 0  # pictures stay first
+        before = before[:lead] + self.opening + before[lead:]
         return before + prompt + after, len(before)
 
     def read(self, pair: ContrastivePair, name: str) -> Prompt:
@@ -116,7 +145,7 @@ class Prompter:
         pictures = images_of(pair)
         text, start = self.render(pair.prompt, pair.template, len(pictures))
         if self.images:
-            self.images.check_places(text, len(pictures), name)
+            self.images.check_places(text, len(pictures), name, pair.prompt, pair.template)
         length = len(pair.prompt.strip() if pair.template == "chat" else pair.prompt)
         behind = len(text) - start - length
         # A chat template writes its own BOS; elsewhere the tokenizer adds it.
@@ -174,10 +203,20 @@ class Prompter:
         return self.tokenizer(written, add_special_tokens=False)["input_ids"]
 
     def _chat(self, prompt: str, pictures: int) -> str:
+        if not self.instruction:
+            return self._turns(prompt, pictures)
+        try:
+            text = self._turns(prompt, pictures, self.instruction)
+        except TemplateError:  # Gemma's takes no system message and says so, others drop it
+            text = ""
+        return text if self.instruction in text else self._turns(self.opening + prompt, pictures)
+
+    def _turns(self, prompt: str, pictures: int, system: str = "") -> str:
         if self.images and self.images.has_chat:
-            return self.images.chat(prompt, pictures)
+            return self.images.chat(prompt, pictures, system)
         shown = self.images.picture * pictures if self.images else ""
-        message = [{"role": "user", "content": shown + prompt}]
+        messages = [{"role": "system", "content": system}] if system else []
+        messages.append({"role": "user", "content": shown + prompt})
         return self.tokenizer.apply_chat_template(
-            message, tokenize=False, add_generation_prompt=True
+            messages, tokenize=False, add_generation_prompt=True
         )

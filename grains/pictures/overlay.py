@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageOps
 from PIL.Image import Resampling
 from torch import Tensor
 
-from grains.credits import Credits
+from grains.credits import Credits, Picture
 from grains.errors import GrainsError
 from grains.pictures.colours import (
     AGAINST,
@@ -28,23 +28,24 @@ _COVER = 0.8  # of the picture, by colour at full strength
 _MARGIN = 16
 
 
-def density(credits: Credits, width: int, height: int) -> Float[Tensor, "height width"]:
-    """Return the credit that falls on each pixel of a picture of some size.
+def density(
+    boxes: Float[Tensor, "image_tokens 4"],
+    scores: Float[Tensor, " image_tokens"],
+    size: tuple[int, int],
+) -> Float[Tensor, "height width"]:
+    """Return the credit that falls on each pixel of a picture.
 
     A token's score is spread evenly over its box, so that tiles seen twice, at two resolutions, add
     up, and the sum over all pixels is the sum of the scores that have a place.
 
-    Raises:
-        GrainsError: if the credits have no boxes.
+    Args:
+        boxes: where the picture's tokens lie in it, see `Picture`.
+        scores: of these tokens.
+        size: width and height in pixels.
     """
-    if credits.boxes is None:
-        raise GrainsError(
-            f"{credits.name!r} has no boxes, so its credit has no place in a picture; wanted the "
-            "credits of a pair with a picture"
-        )
-    placed = credits.boxes.isfinite().all(dim=1)
-    boxes = credits.boxes[placed].double()
-    scores = credits.of("image").double()[placed]
+    width, height = size
+    placed = boxes.isfinite().all(dim=1)
+    boxes, scores = boxes[placed].double(), scores[placed].double()
     across = _covered(boxes[:, 0], boxes[:, 2], width)
     down = _covered(boxes[:, 1], boxes[:, 3], height)
     return down.T @ (scores[:, None] * across)
@@ -53,20 +54,26 @@ def density(credits: Credits, width: int, height: int) -> Float[Tensor, "height 
 def overlay(credits: Credits) -> Image.Image:
     """Draw the picture of a sequence, and beside it the same in grey under the credit of its parts.
 
-    A small picture is enlarged, a very large one reduced. Colours are full where the credit of an
-    area is largest; the legend says how much that is for one percent of the picture.
+    Several pictures stand side by side, in order, each above its credit. Small ones are enlarged,
+    very large ones reduced. Colours are full where the credit of an area is largest, in whichever
+    picture; the legend says how much that is for one percent of a picture.
 
     Raises:
-        GrainsError: if there is no picture, or no boxes.
+        GrainsError: if there is no picture.
     """
     drawn, scale = coloured(credits)
-    wide, high = drawn.size
-    size = (max(2 * wide + 3 * _MARGIN, 560), high + 2 * _MARGIN + LEGEND_HEIGHT + 28)
-    canvas = Image.new("RGB", size, PAPER)
-    canvas.paste(sized(_picture(credits)), (_MARGIN, _MARGIN))
-    canvas.paste(drawn, (2 * _MARGIN + wide, _MARGIN))
-    below = high + 2 * _MARGIN
-    draw_legend(canvas, _MARGIN, below, scale, "nats for 1 % of the picture")
+    shown = [sized(picture.image) for picture in credits.pictures]
+    rows = [shown, drawn] if len(drawn) > 1 else [[*shown, *drawn]]
+    wide = max(sum(part.width + _MARGIN for part in row) for row in rows)
+    high = max(part.height for part in drawn) + _MARGIN
+    below = len(rows) * high + _MARGIN
+    canvas = Image.new("RGB", (max(wide + _MARGIN, 560), below + LEGEND_HEIGHT + 28), PAPER)
+    for line, row in enumerate(rows):
+        left = _MARGIN
+        for part in row:
+            canvas.paste(part, (left, _MARGIN + line * high))
+            left += part.width + _MARGIN
+    draw_legend(canvas, _MARGIN, below, scale, "nats for 1 % of a picture")
     image = credits.of("image")
     share, total = credits.share("image"), float(image.sum())
     said = f"image: {len(image)} tokens, share {share:.0%}, sum {total:+.3g} nats"
@@ -75,26 +82,36 @@ def overlay(credits: Credits) -> Image.Image:
     return canvas
 
 
-def coloured(credits: Credits, longest: int = LONGEST) -> tuple[Image.Image, float]:
-    """Return the picture under its credit, without legend, and the credit of full colour.
+def coloured(credits: Credits, longest: int = LONGEST) -> tuple[list[Image.Image], float]:
+    """Return each picture under its credit, without legend, and the credit of full colour.
 
-    The credit is in nats for one percent of the picture's area; `longest` is as in `sized`.
+    The credit is in nats for one percent of a picture's area; `longest` is as in `sized`.
 
     Raises:
         GrainsError: as `overlay` does.
     """
-    picture = sized(_picture(credits), longest)
-    per_pixel = density(credits, *picture.size)
-    strongest = float(per_pixel.abs().max())
-    share = (per_pixel / strongest if strongest else per_pixel).numpy()[..., None]
+    if not credits.pictures:
+        raise GrainsError(f"{credits.name!r} has no picture; wanted the credits of a pair with one")
+    fields = [_percents(*placed, longest) for placed in credits.placed()]
+    strongest = max(float(field.abs().max()) for _, field in fields)
+    return [_laid_over(image, field, strongest) for image, field in fields], strongest
+
+
+def _percents(picture: Picture, scores: Tensor, longest: int) -> tuple[Image.Image, Tensor]:
+    """Return a picture as it is drawn, and at each pixel the credit for one percent of its area."""
+    image = sized(picture.image, longest)
+    return image, density(picture.boxes, scores, image.size) * image.width * image.height / 100
+
+
+def _laid_over(picture: Image.Image, field: Tensor, strongest: float) -> Image.Image:
+    share = (field / strongest if strongest else field).numpy()[..., None]
     # Grey and lightened: its own colours would be mistaken for credit.
     grey = np.asarray(ImageOps.grayscale(picture).convert("RGB"), dtype=np.float64)
     grey = 255 - 0.6 * (255 - grey)
     colour = np.where(share > 0, np.array(FOR, dtype=np.float64), np.array(AGAINST))
     cover = _COVER * np.abs(share)
     mixed = grey * (1 - cover) + colour * cover
-    drawn = Image.fromarray(mixed.round().astype(np.uint8))
-    return drawn, strongest * picture.width * picture.height / 100
+    return Image.fromarray(mixed.round().astype(np.uint8))
 
 
 def _covered(low: Tensor, high: Tensor, pixels: int) -> Tensor:
@@ -112,9 +129,3 @@ def sized(picture: Image.Image, longest: int = LONGEST) -> Image.Image:
     width, height = (max(1, round(side * wanted / longer)) for side in picture.size)
     picture = picture.convert("RGB")
     return picture if wanted == longer else picture.resize((width, height), Resampling.BICUBIC)
-
-
-def _picture(credits: Credits) -> Image.Image:
-    if credits.image is None:
-        raise GrainsError(f"{credits.name!r} has no picture; wanted the credits of a pair with one")
-    return credits.image

@@ -14,14 +14,15 @@ from html import escape
 
 import torch
 from PIL import Image
+from torch import Tensor
 
-from grains.credits import Credits
+from grains.credits import Credits, Picture
 from grains.errors import GrainsError
 from grains.fitting import Gap
 from grains.pictures.colours import AGAINST, FOR, strength
 from grains.pictures.overlay import SHORTEST, coloured, sized
 from grains.pictures.style import STYLE
-from grains.pictures.words import word_scale
+from grains.pictures.words import chips, word_scale
 
 _OPAQUE = 0.75  # at the most, so that the text is read on any background
 _KINDS = ("text", "image", "template")
@@ -46,7 +47,7 @@ def page(credits: Sequence[Credits], title: str = "Credits") -> str:
     # Strongest first; each keeps the number under which its pictures are written.
     numbered = enumerate(credits, start=1)
     ranked = sorted(numbered, key=lambda one: -float(one[1].scores.abs().sum()))
-    body = "\n".join(_section(one, place) for place, one in ranked)
+    body = "\n".join(section(one, place) for place, one in ranked)
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta http-equiv="Content-Security-Policy" '
@@ -82,7 +83,8 @@ def _summary(credits: Sequence[Credits]) -> str:
     return f'<table class="summary">{cells}</table>'
 
 
-def _section(credits: Credits, place: int) -> str:
+def section(credits: Credits, place: int) -> str:
+    """Return a sequence's words and pictures as one HTML section; `place` is its number."""
     shares = ", ".join(f"{kind} {credits.share(kind):.0%}" for kind in ("text", "image"))
     gap = "no gap known" if math.isnan(credits.gap) else f"gap {credits.gap:.2%}"
     warn = ' class="warn"' if credits.gap > Gap.LIMIT else ""
@@ -96,53 +98,59 @@ def _section(credits: Credits, place: int) -> str:
 
 
 def _words(credits: Credits) -> Iterator[str]:
-    """Yield an element for each token that is no part of the picture, and one a run of those."""
-    scale, run = word_scale(credits), 0
-    rows = zip(credits.tokens, credits.modality, credits.scores.tolist(), strict=True)
-    for token, modality, score in [*rows, ("", None, 0.0)]:
+    """Yield an element for each token that is no part of a picture, and one a run of those."""
+    scale = word_scale(credits)
+    for text, score, modality in chips(credits):
+        title = f'title="{score:+.4g}"'
         if modality == "image":
-            run += 1
+            yield f'<span class="run" {title}>{text}</span>'
             continue
-        if run:
-            yield f'<span class="run">image, {run} token{"s" * (run > 1)}</span>'
-            run = 0
-        if modality is not None:
-            shown = escape(token).replace("\n", '<span class="end">↵</span><br>')
-            colour = f' style="background:{_colour(score, scale)}"' if score else ""
-            yield f'<span class="token {modality}" title="{score:+.4g}"{colour}>{shown}</span>'
+        shown = escape(text).replace("\n", '<span class="end">↵</span><br>')
+        colour = f' style="background:{_colour(score, scale)}"' if score else ""
+        yield f'<span class="token {modality}" {title}{colour}>{shown}</span>'
 
 
 def _figure(credits: Credits) -> str:
-    """Return the picture with its tokens over it, and those without a place below."""
-    scores = credits.of("image").tolist()
-    if not scores:
+    """Return each picture with its tokens over it, and those without a place below."""
+    scores = credits.of("image")
+    if not len(scores):
         return ""
-    boxes = credits.boxes.tolist() if credits.boxes is not None else [[math.nan]] * len(scores)
-    pairs = list(zip(scores, boxes, strict=True))
-    placed = [(score, box) for score, box in pairs if all(map(math.isfinite, box))]
-    # Small boxes last, and so on top: they can be pointed at, and the larger ones around them.
-    placed.sort(key=lambda pair: -(pair[1][2] - pair[1][0]) * (pair[1][3] - pair[1][1]))
-    picture = ""
-    if credits.image is not None and credits.boxes is not None:
+    shown, left = "", scores
+    if credits.pictures:
         drawn, scale = coloured(credits, SHORTEST)
-        rects = "".join(_rectangle(score, box) for score, box in placed)
-        picture = (
-            f'<div class="picture">{_image(sized(credits.image, SHORTEST), "the picture")}</div>'
-            f'<div class="picture">{_image(drawn, "its credit")}'
-            f'<svg viewBox="0 0 1 1" preserveAspectRatio="none">{rects}</svg></div>'
+        shown = "".join(
+            _picture(*placed, over) for placed, over in zip(credits.placed(), drawn, strict=True)
         )
-        said = f"full colour: {scale:.3g} nats for 1 % of the picture; "
-        said += f"image tokens: sum {sum(scores):+.4g}"
-        picture += f"<figcaption>{said}</figcaption>"
-        pairs = [(score, box) for score, box in pairs if not all(map(math.isfinite, box))]
-    largest = max(map(abs, scores))
-    left = "".join(
+        said = f"full colour: {scale:.3g} nats for 1 % of a picture; "
+        said += f"image tokens: sum {float(scores.sum()):+.4g}"
+        shown += f"<figcaption>{said}</figcaption>"
+        left = scores[~torch.cat([_has_place(picture) for picture in credits.pictures])]
+    largest = float(scores.abs().max())
+    tokens = "".join(
         f'<span class="token image" title="{score:+.4g}" '
         f'style="background:{_colour(score, largest)}"></span>'
-        for score, _ in pairs
+        for score in left.tolist()
     )
-    left = f'<p class="placeless">image tokens without a place: {left}</p>' if left else ""
-    return f"<figure>{picture}{left}</figure>\n"
+    tokens = f'<p class="placeless">image tokens without a place: {tokens}</p>' if tokens else ""
+    return f"<figure>{shown}{tokens}</figure>\n"
+
+
+def _picture(picture: Picture, scores: Tensor, drawn: Image.Image) -> str:
+    """Return a picture, and beside it its credit with a rectangle for each token."""
+    placed = _has_place(picture)
+    tokens = list(zip(scores[placed].tolist(), picture.boxes[placed].tolist(), strict=True))
+    # Small boxes last, and so on top: they can be pointed at, and the larger ones around them.
+    tokens.sort(key=lambda token: -(token[1][2] - token[1][0]) * (token[1][3] - token[1][1]))
+    rects = "".join(_rectangle(score, box) for score, box in tokens)
+    return (
+        f'<div class="picture">{_image(sized(picture.image, SHORTEST), "the picture")}</div>'
+        f'<div class="picture">{_image(drawn, "its credit")}'
+        f'<svg viewBox="0 0 1 1" preserveAspectRatio="none">{rects}</svg></div>'
+    )
+
+
+def _has_place(picture: Picture) -> Tensor:
+    return picture.boxes.isfinite().all(dim=1)
 
 
 def _rectangle(score: float, box: list[float]) -> str:
@@ -157,9 +165,13 @@ def _colour(score: float, scale: float) -> str:
     return f"rgba({red},{green},{blue},{_OPAQUE * abs(share):.3f})"
 
 
-def _image(picture: Image.Image, what: str) -> str:
+def data_uri(picture: Image.Image) -> str:
+    """Return a picture as the address that holds it."""
     file = io.BytesIO()
     picture.quantize(256).save(file, "PNG", optimize=True)  # a third of the bytes, for many pairs
-    content = base64.b64encode(file.getvalue()).decode("ascii")
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
+
+
+def _image(picture: Image.Image, what: str) -> str:
     size = f'width="{picture.width}" height="{picture.height}"'
-    return f'<img alt="{what}" {size} src="data:image/png;base64,{content}">'
+    return f'<img alt="{what}" {size} src="{data_uri(picture)}">'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import NamedTuple
 
 from PIL import Image, ImageDraw
@@ -25,7 +26,7 @@ _SIZE, _LINE, _PAD, _MARGIN = 22, 36, 3, 24
 
 
 class Chip(NamedTuple):
-    """A token, or a run of image tokens: what is written, and the credit behind it."""
+    """A token, or the image tokens of a picture: what is written, and the credit behind it."""
 
     text: str
     score: float
@@ -33,20 +34,20 @@ class Chip(NamedTuple):
 
 
 def chips(credits: Credits) -> Iterator[Chip]:
-    """Yield the tokens in order, each run of image tokens as one."""
+    """Yield the tokens in order, each run of a picture's image tokens as one."""
     total = float(credits.scores.abs().sum())
-    run: list[float] = []
+    starts, seen, run = set(accumulate(credits.counts)), 0, list[float]()
     ends = [(None, "template", 0.0)]
     rows = zip(credits.tokens, credits.modality, credits.scores.tolist(), strict=True)
     for text, modality, score in [*rows, *ends]:
-        if run and modality != "image":
+        if run and (modality != "image" or seen in starts):
             share = sum(map(abs, run)) / total if total else 0.0
             tokens = f"{len(run)} token{'s' * (len(run) > 1)}"
-            label = f"[image: {tokens}, share {share:.0%}]"
-            yield Chip(label, sum(run), "image")
+            yield Chip(f"image: {tokens}, share {share:.0%}", sum(run), "image")
             run = []
         if modality == "image":
             run.append(score)
+            seen += 1
         elif text is not None:
             yield Chip(text, score, modality)
 
@@ -65,8 +66,8 @@ def word_scale(credits: Credits) -> float:
 def heat_map(credits: Credits, width: int = 960) -> Image.Image:
     """Draw the tokens of a sequence as text, each on the colour of its credit.
 
-    Image tokens are one chip, coloured by their sum; the template is grey. Letters that Pillow's
-    own font lacks are written as Python would; `page` shows them all.
+    A picture's tokens are one chip, coloured by their sum; the template is grey. Letters that
+    Pillow's own font lacks are written as Python would; `page` shows them all.
 
     Args:
         credits: of the sequence.

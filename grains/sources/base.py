@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import typing
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from grains.errors import GrainsError
 from grains.models import SteerableModel
@@ -105,7 +105,8 @@ class DirectionSource(ABC):
     """Turns pairs into the rows that a direction finder reads.
 
     Attributes:
-        site: whose blocks the rows are read at, and steered: the decoder's or the vision tower's.
+        site: what the rows are read at, and steered: the decoder's blocks, the vision tower's, or
+            single attention heads.
 
     Raises:
         GrainsError: if a field with a `Literal` type has another value.
@@ -120,14 +121,22 @@ class DirectionSource(ABC):
                 where = f"source {SOURCES.name_of(self)!r}: {name}"
                 checked_choice(getattr(self, name), hint, where)
 
-    def blocks(self, model: SteerableModel) -> nn.ModuleList:
-        """Return the blocks at the source's site, which `layers` count.
+    def blocks(self, model: SteerableModel) -> Sized:
+        """Return the blocks at the source's site, or the heads, which `layers` count.
 
         Raises:
-            GrainsError: if there are none: the model reads text alone.
+            GrainsError: if there are none: the model reads text alone, or its heads are not known.
         """
         if self.site == "decoder":
             return model.blocks
+        if self.site == "heads":
+            if model.heads is None:
+                raise GrainsError(
+                    f"source {SOURCES.name_of(self)!r} reads single attention heads, and where "
+                    f"those of {model.name!r} are is not known; wanted another family, or another "
+                    "source"
+                )
+            return model.heads
         if model.vision_blocks is None:
             raise GrainsError(
                 f"source {SOURCES.name_of(self)!r} reads the vision tower, and {model.name!r} has "

@@ -1,0 +1,213 @@
+"""Methods side by side: the same pairs, the same damage, the same questions; and nothing lost."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import pytest
+import torch
+
+from grains.cells import CellStore
+from grains.cli import main
+from grains.comparison import Plan, compare
+from grains.data import Starter
+from grains.errors import GrainsError
+from grains.methods import METHODS, Candidate, Material, Method
+
+CHEER = {"name": "starter", "behavior": "cheerfulness"}
+# Few and short, for speed; the tiny models' context is short, too.
+NEUTRAL = {"name": "starter", "behavior": "honesty"}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_neutral_pairs():
+    """Measure damage on some pairs of the data set."""
+    pairs = Starter.pairs
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            Starter, "pairs", lambda self: pairs(self)[: 8 if self.behavior == "honesty" else None]
+        )
+        yield
+
+
+def plan(**changes) -> Plan:
+    given = {
+        "model": "tiny",
+        "behaviours": [
+            {
+                "name": "cheerfulness",
+                "data": {"dataset": CHEER, "fit": 8, "val": 4},
+                "tasks": [{"name": "preference", "dataset": CHEER}],
+            }
+        ],
+        "methods": ["caa", "random_direction", {"name": "instruction", "text": "yes"}],
+        "levels": [0.002, 0.01],
+        "choose_at": 0.01,
+        "layers": ["0-1", "2"],
+        "limit": 6,
+        "neutral": NEUTRAL,
+    }
+    return Plan.of({**given, **changes})
+
+
+def run(tiny, folder=None, **changes):
+    return compare(plan(**changes), folder, model=tiny("llama"), quiet=True)
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory):
+    from tests.conftest import _tiny
+
+    return compare(
+        plan(samples=2, side_effects=[{"name": "preference", "dataset": NEUTRAL}]),
+        tmp_path_factory.mktemp("cells"),
+        model=_tiny("llama"),
+        quiet=True,
+    )
+
+
+def test_every_graded_method_stands_at_every_level(record):
+    (fit,) = record["fits"]
+    for point in fit["points"]:
+        if point["level"] is None:
+            assert point["method"] == "instruction"
+        else:
+            assert point["reached"]
+            assert 0.9 * point["level"] <= point["kl"] <= point["level"]
+    assert {point["method"] for point in fit["points"]} == {
+        "caa",
+        "random_direction",
+        "instruction",
+    }
+
+
+def test_the_choice_is_made_on_validation_pairs_at_one_level(record):
+    (caa,) = (one for one in record["fits"][0]["methods"] if one["name"] == "caa")
+    assert {one["label"] for one in caa["candidates"]} == {"0-1", "2"}
+    best = max(caa["candidates"], key=lambda one: one["val_margin"])
+    assert caa["chosen"] == best["label"]
+    assert all(0.009 <= one["kl"] <= 0.01 for one in caa["candidates"])
+
+
+def test_changes_are_of_the_same_questions(record):
+    effect, side = record["fits"][0]["tasks"]
+    assert (effect["effect"], side["effect"]) == (True, False)
+    seen = set(record["fits"][0]["data"]["split"]["seen"])
+    assert effect["left_out"] == len(seen) == 12
+    for cell in effect["cells"]:
+        shift = torch.tensor(cell["values"]["margin"]) - torch.tensor(
+            effect["unsteered_values"]["margin"]
+        )
+        assert cell["change"]["margin"]["mean"] == pytest.approx(float(shift.mean()), abs=1e-5)
+        assert bool(shift.any())
+    against = {cell["method"]: set(cell["against"]) for cell in effect["cells"]}
+    assert against["random_direction"] == {"caa"}
+    assert against["caa"] == set()
+
+
+def test_a_reader_sees_answers_and_how_they_read(record):
+    fit = record["fits"][0]
+    assert len(fit["generations"]) == 2
+    assert set(fit["generations"][0]["answers"]) == {"unsteered", *fit["tasks"][0]["area"]}
+    assert set(fit["generated"]) == set(fit["generations"][0]["answers"])
+
+
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(tiny, tmp_path, monkeypatch):
+    whole = run(tiny, tmp_path / "whole")
+    made, get = 0, CellStore.get
+
+    def stopped(self, key, make):
+        def counted():
+            nonlocal made
+            made += 1
+            if made > 9:
+                raise KeyboardInterrupt
+            return make()
+
+        return get(self, key, counted)
+
+    monkeypatch.setattr(CellStore, "get", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny, tmp_path / "parts")
+    monkeypatch.setattr(CellStore, "get", get)
+    assert len(list((tmp_path / "parts").iterdir())) >= 9
+    parts = run(tiny, tmp_path / "parts")
+    for record in (whole, parts):
+        for method in record["fits"][0]["methods"]:
+            method["seconds"] = 0
+    assert json.dumps(parts) == json.dumps(whole)
+
+
+def test_a_second_run_computes_nothing(tiny, tmp_path, monkeypatch):
+    first = run(tiny, tmp_path)
+
+    def nothing(*_args, **_settings):
+        raise AssertionError("computed")
+
+    monkeypatch.setattr(METHODS.get("caa"), "fit", nothing)
+    monkeypatch.setattr("grains.comparison.bench.score_pairs", nothing)
+    assert json.dumps(run(tiny, tmp_path)) == json.dumps(first)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Refusing(Method):
+    """A method that cannot be fitted."""
+
+    role: ClassVar[str] = "rival"
+
+    def fit(self, material: Material) -> list[Candidate]:
+        raise GrainsError("there is no package 'wanting'; wanted it installed")
+
+
+def test_a_method_that_cannot_be_fitted_is_named_and_the_others_run(tiny, monkeypatch):
+    monkeypatch.setitem(METHODS._ours, "refusing", Refusing)
+    (fit,) = run(tiny, methods=["caa", "refusing"])["fits"]
+    errors = {one["name"]: one["error"] for one in fit["methods"]}
+    assert errors == {"caa": None, "refusing": "there is no package 'wanting'; wanted it installed"}
+    assert {point["method"] for point in fit["points"]} == {"caa"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"methds": ["caa"]}, "no setting 'methds'; did you mean 'methods'"),
+        ({"methods": ["cca"]}, "did you mean 'caa'"),
+        ({"methods": []}, "methods is []; wanted a list of one or more"),
+        ({"methods": ["caa", "caa"]}, "two methods are named 'caa'; wanted a label for one"),
+        ({"levels": [0]}, "a level is 0; wanted a kl above 0"),
+        ({"measure": "perplexity_ratio", "levels": [0.9]}, "wanted a perplexity_ratio above 1"),
+        ({"measure": "ppl"}, "measure is 'ppl'"),
+        ({"behaviours": [{"name": "b", "data": {}}]}, "a behaviour has no tasks; wanted one"),
+        ({"behaviours": "truth"}, "behaviours is 'truth'; wanted a list"),
+    ],
+)
+def test_a_plan_that_is_wrong_is_refused_in_one_line(changes, said):
+    with pytest.raises(GrainsError) as refusal:
+        plan(**changes)
+    assert said in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_plan_is_made_again_from_its_record():
+    one = plan(methods=["caa", {"name": "caa", "label": "one layer", "layers": "1"}])
+    assert [named.name for named in one.named()] == ["caa", "one layer"]
+    assert Plan.of(one.record()).record() == one.record()
+
+
+def test_at_a_perplexity_ratio_too(tiny):
+    (fit,) = run(tiny, methods=["caa"], measure="perplexity_ratio", levels=[1.01], choose_at=1.01)[
+        "fits"
+    ]
+    (point,) = fit["points"]
+    assert point["reached"] == (point["perplexity_ratio"] > 1.009)
+    assert point["perplexity_ratio"] <= 1.01
+
+
+def test_the_command_says_what_is_missing(capsys, tmp_path):
+    assert main(["compare"]) == 2
+    assert "wanted --config FILE" in capsys.readouterr().err
+    assert main(["compare", "--config", str(tmp_path / "none.yaml")]) == 2
+    assert "none.yaml cannot be read" in capsys.readouterr().err
