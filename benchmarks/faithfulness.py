@@ -150,7 +150,9 @@ def main() -> None:
         "rankings a pair and their reverses, above 0 where the ranking is better, with 95 % "
         f"paired-bootstrap intervals over pairs. Pairs whose score changes by less than {LEAST:g} "
         "nats between full and blank input have no unit: they are left out, but for the columns in "
-        "nats. Where the input lowers the score, the opposite score is explained.\n\n"
+        "nats. Where the input lowers the score, the opposite score is explained. "
+        "`tolerance=None` takes 16 steps and no more; `max_steps=144` refines to a gap of 1 % or "
+        "144 passes.\n\n"
     )
     publishing.publish(
         "faithfulness",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 from dataclasses import dataclass
 from typing import ClassVar, final
 
 import pytest
 import torch
+import torch.multiprocessing as mp
 
 from grains.cells import CellStore
 from grains.cli import main
@@ -211,3 +214,42 @@ def test_the_command_says_what_is_missing(capsys, tmp_path):
     assert "wanted --config FILE" in capsys.readouterr().err
     assert main(["compare", "--config", str(tmp_path / "none.yaml")]) == 2
     assert "none.yaml cannot be read" in capsys.readouterr().err
+
+
+# Packaged text, since the other processes do not see what is patched here.
+SHARED = {
+    "neutral": None,
+    "methods": ["caa", "random_direction"],
+    "levels": [0.01],
+    "layers": ["0-1"],
+}
+
+
+def _process(rank, folder, port):
+    settings = {"RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in settings.items()})
+    torch.set_num_threads(1)
+    from tests.conftest import _tiny
+
+    found = compare(plan(**SHARED), folder / "cells", model=_tiny("llama"), quiet=True)
+    (folder / f"record.{rank}").write_text(json.dumps(found))
+
+
+def test_two_processes_share_the_work_and_the_record_is_the_same(tiny, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(_process, (tmp_path, port), nprocs=2)  # type: ignore[attr-defined]
+    shared, none = (json.loads((tmp_path / f"record.{rank}").read_text()) for rank in (0, 1))
+    assert none == {}
+    alone = run(tiny, **SHARED)
+    for record in (shared, alone):
+        for method in record["fits"][0]["methods"]:
+            method["seconds"] = 0
+    assert shared == json.loads(json.dumps(alone))
+
+
+def test_several_processes_without_a_folder_are_refused(tiny, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(GrainsError, match="2 processes share their work through a folder"):
+        run(tiny)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import re
 import shlex
 import tomllib
@@ -14,16 +15,17 @@ import torch
 
 import grains
 from grains.cli import COMMANDS, main
+from grains.cli.components import KINDS, registry_of
 from grains.data import neutral
+from grains.evaluation import TASKS
 from grains.models.families import FAMILIES
 from grains.registry import Registry
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PLUGINS = (ROOT / "plugins" / "README.md").read_text(encoding="utf-8")
-REGISTRIES: list[Registry] = [
-    getattr(grains, name) for name in grains.__all__ if isinstance(getattr(grains, name), Registry)
-]
+REGISTRIES: list[Registry] = [registry_of(kind) for kind in KINDS]
+TRAINED = ("fit", "validate", "test", "predict")
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -57,6 +59,9 @@ def test_python_blocks_run(smollm2, monkeypatch, tmp_path, capsys):
     assert isinstance(scope["steering"].arms[0].source.attributor, scope["Occlusion"])
     assert fitted[-1].card["model"] == "shapes-llava"
     assert 0 < scope["credits"][0].share("image") <= 1
+    methods = {one["name"]: one["error"] for one in scope["record"]["fits"][0]["methods"]}
+    assert methods == dict.fromkeys(("caa", "objective_gradient", "random_direction"))
+    assert "scene_captions" in Path("page.html").read_text(encoding="utf-8")
 
 
 def test_first_screen_is_short():
@@ -74,7 +79,6 @@ def test_every_component_is_in_the_table_and_no_other():
         for entry in registry.entries()
         if entry.origin.startswith("grains ")
     ]
-    assert len(REGISTRIES) == 7
     assert sorted(listed) == sorted(ours)
 
 
@@ -111,13 +115,30 @@ def test_command_lines_and_the_yaml_file_are_understood(monkeypatch, tmp_path, c
     (tmp_path / "x.yaml").write_text(blocks(README, "yaml")[0])
     (tmp_path / "grains").symlink_to(ROOT / "grains")
     lines = [words[1:] for words in commands() if words[0] == "grains"]
-    of_trainer = [words for words in lines if words[0] in ("fit", "validate", "test", "predict")]
-    assert len(of_trainer) == 7
+    of_trainer = [words for words in lines if words[0] in TRAINED]
+    assert len(of_trainer) == 9
     for words in of_trainer:
         assert main([*words, "--print_config"]) == 0, capsys.readouterr().err
         shown = capsys.readouterr().out
         assert all(f" {word.partition('=')[2]}\n" in shown for word in words if "=" in word)
     assert main([*of_trainer[0], "--model.no_such_setting=1", "--print_config"]) == 2
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name not in TRAINED])
+def test_other_command_lines_are_understood(name, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    module = importlib.import_module(f"grains.cli.{COMMANDS[name][0]}")
+    lines = [words[2:] for words in commands() if words[:2] == ["grains", name]]
+    assert lines
+    for words in lines:
+        args, settings = module._parser(name).parse_known_args(words)
+        assert not settings, words
+        if config := getattr(args, "config", None):
+            assert Path(config).is_file(), config
+        if name == "evaluate":
+            assert all(TASKS.build(task) for task in module._tasks(args.tasks))
+    with pytest.raises(grains.GrainsError, match="see `grains|there is no|has no value"):
+        module.run(name, [*lines[0], "--no-such-setting"])
 
 
 def test_plugin_example_is_found_by_name(monkeypatch, tmp_path):

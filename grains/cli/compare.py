@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from grains.cli.arguments import Parser
+from grains.cli.recipes import with_recipes
 from grains.errors import GrainsError
 
 RECORD = "comparison.json"
@@ -17,7 +18,7 @@ RECORD = "comparison.json"
 def run(command: str, argv: Sequence[str]) -> None:
     """Run `grains compare`."""
     parser = _parser(command)
-    args, rest = parser.parse_known_args(argv)
+    args, rest = parser.parse_known_args(with_recipes(argv))
     if args.config is None:
         raise GrainsError("there is nothing to compare; wanted --config FILE")
 
@@ -48,7 +49,7 @@ def _parser(command: str) -> Parser:
         epilog="Any setting of the file can be given instead, as in --limit 50 --levels [0.05].",
     )
     add = parser.add_argument
-    add("--config", metavar="FILE", help="a YAML file, such as grains/recipes/smollm2-compare.yaml")
+    add("--config", metavar="FILE", help="a YAML file, or a recipe's name, such as starter-compare")
     add("--out", metavar="FOLDER", default="out/compare", help=f"for {RECORD} [out/compare]")
     add("--overwrite", action="store_true", help=f"replace {RECORD} there; cells are kept")
     return parser

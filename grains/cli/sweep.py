@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from grains.cli.arguments import Parser
+from grains.cli.recipes import with_recipes
 from grains.errors import GrainsError, did_you_mean
 
 SETTINGS = {
@@ -36,7 +37,7 @@ SETTINGS = {
 
 def run(command: str, argv: Sequence[str]) -> None:
     """Run `grains sweep`."""
-    args, rest = _parser(command).parse_known_args(argv)
+    args, rest = _parser(command).parse_known_args(with_recipes(argv))
     changes = _changes(rest)
     settings = _read(args.config) if args.config else {}
     for path, value in changes:

@@ -21,6 +21,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from grains.cli import COMMANDS
 from grains.cli.answers import show_answers
+from grains.cli.recipes import with_recipes
 from grains.cli.settings import COMPONENTS, take_settings, with_settings
 from grains.data.datamodule import SteeringDataModule
 from grains.errors import GrainsError, did_you_mean
@@ -60,7 +61,7 @@ def run(command: str, argv: Sequence[str]) -> None:
     """
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    rest, settings = take_settings(argv)
+    rest, settings = take_settings(with_recipes(argv))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated")  # Lightning's own matter
         try:

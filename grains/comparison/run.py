@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -49,41 +48,40 @@ def compare(
             only cannot be fitted is recorded with the reason.
     """
     kept = None if folder is None else Path(folder).expanduser()
-    with _processes(kept) as (rank, count):
-        lm = model or SteerableModel.load(plan.model, dtype=plan.dtype)
-        hushed = quiet or rank > 0
-        text = plan.neutral_text(lm, quiet=hushed)
-        benches = [Bench(plan, one, text, kept, quiet=hushed) for one in plan.behaviours]
-        for bench in benches:
-            _ = bench.asked  # a missing file is better named now than in an hour
-        work = [(bench, named) for bench in benches for named in plan.named(bench.behaviour)]
-        mine = work[rank::count]
-        for bench, named in tqdm(mine, desc="Methods", disable=hushed):
-            _score(bench, named)
-        if count > 1:
-            dist.barrier()
-        if rank > 0:
-            return {}
-        return plain(
-            {
-                "grains": __version__,
-                "kind": "comparison",
-                "command": command,
-                "settings": plan.record(),
-                "model": {"name": lm.name, "fingerprint": lm.fingerprint, "dtype": str(lm.dtype)},
-                "seed": plan.seed,
-                "versions": {"python": platform.python_version()}
-                | {name: version(name) for name in ("torch", "transformers", "lightning")},
-                "measure": plan.measure,
-                "levels": plan.levels,
-                "neutral": {
-                    "name": "packaged text" if plan.neutral is None else plain(plan.neutral),
-                    "texts": text.count,
-                    "perplexity": text.perplexity,
-                },
-                "fits": [record_of(bench) for bench in benches],
-            }
-        )
+    crew = Crew(kept)
+    lm = model or SteerableModel.load(plan.model, dtype=plan.dtype)
+    hushed = quiet or crew.rank > 0
+    text = plan.neutral_text(lm, quiet=hushed)
+    benches = [Bench(plan, one, text, kept, quiet=hushed) for one in plan.behaviours]
+    for bench in benches:
+        _ = bench.asked  # a missing file is better named now than in an hour
+    work = [(bench, named) for bench in benches for named in plan.named(bench.behaviour)]
+    mine = work[crew.rank :: crew.count]
+    for bench, named in tqdm(mine, desc="Methods", disable=hushed):
+        _score(bench, named)
+    crew.wait()
+    if crew.rank > 0:
+        return {}
+    return plain(
+        {
+            "grains": __version__,
+            "kind": "comparison",
+            "command": command,
+            "settings": plan.record(),
+            "model": {"name": lm.name, "fingerprint": lm.fingerprint, "dtype": str(lm.dtype)},
+            "seed": plan.seed,
+            "versions": {"python": platform.python_version()}
+            | {name: version(name) for name in ("torch", "transformers", "lightning")},
+            "measure": plan.measure,
+            "levels": plan.levels,
+            "neutral": {
+                "name": "packaged text" if plan.neutral is None else plain(plan.neutral),
+                "texts": text.count,
+                "perplexity": text.perplexity,
+            },
+            "fits": [record_of(bench) for bench in benches],
+        }
+    )
 
 
 def _score(bench: Bench, named: Named) -> None:
@@ -93,17 +91,36 @@ def _score(bench: Bench, named: Named) -> None:
             bench.scores(asked, point)
 
 
-@contextmanager
-def _processes(folder: Path | None) -> Iterator[tuple[int, int]]:
-    """Join the processes that `torchrun` has started, if it has."""
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count == 1 or dist.is_initialized():
-        yield 0, 1
-        return
-    if folder is None:
-        raise GrainsError(f"{count} processes share their work through a folder; wanted one")
-    dist.init_process_group("gloo")
-    try:
-        yield dist.get_rank(), count
-    finally:
-        dist.destroy_process_group()
+class Crew:
+    """The processes that `torchrun` has started, if it has: who of them this is, and who is done.
+
+    Each works by itself and they meet in the folder. There is no process group: metrics would
+    otherwise add up what belongs to different methods.
+
+    Args:
+        folder: that all of them see.
+
+    Raises:
+        GrainsError: for several processes without a folder.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.rank, self.count = 0, int(os.environ.get("WORLD_SIZE", "1"))
+        if self.count == 1 or dist.is_initialized():  # somebody else has shared the work out
+            self.count = 1
+            return
+        if folder is None:
+            raise GrainsError(
+                f"{self.count} processes share their work through a folder; wanted one"
+            )
+        store, self.rank, _ = next(dist.rendezvous("env://"))
+        self._store = dist.PrefixStore("grains/comparison", store)
+
+    def wait(self) -> None:
+        """Say that this one is done; in the first process, wait until all are."""
+        if self.count == 1:
+            return
+        done = self._store.add("done", 1)
+        while self.rank == 0 and done < self.count:
+            time.sleep(0.2)
+            done = self._store.add("done", 0)

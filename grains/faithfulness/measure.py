@@ -40,10 +40,13 @@ class _Found(NamedTuple):
 def label_of(attributor: Attributor) -> str:
     """Return an attributor's name, and the settings that are not the default ones.
 
-    >>> label_of(ATTRIBUTORS.build("integrated_gradients", steps=32))
+    The token budget, which changes no credit, is left out.
+
+    >>> label_of(ATTRIBUTORS.build("integrated_gradients", steps=32, token_budget=512))
     'integrated_gradients steps=32'
     """
     usual = {field.name: field.default for field in dataclasses.fields(attributor)}
+    usual.pop("token_budget", None)
     spec = ATTRIBUTORS.spec(attributor)
     changed = [f"{key}={spec[key]}" for key, value in usual.items() if spec[key] != value]
     return " ".join([spec["name"], *changed])

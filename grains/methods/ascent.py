@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import ClassVar, final
+from typing import ClassVar, Literal, final
 
 import torch
 from jaxtyping import Float
@@ -25,7 +25,10 @@ from grains.layers import show_layers
 from grains.methods.base import METHODS, Candidate, Material, Method
 from grains.models import SteerableModel
 from grains.sources import Answers
-from grains.types import ContrastivePair, Positions, Reduction
+from grains.types import ContrastivePair, Positions, Reduction, checked_choice
+
+Loss = Literal["margin", "dpo"]
+"""What is climbed: the margin of all pairs alike, or of those not yet told apart."""
 
 Pushes = dict[int, Float[Tensor, " d_model"]]
 
@@ -59,12 +62,20 @@ class Ascent(Method):
 
     injector: Injector = field(default_factory=Normalized)
     positions: Positions = "all"
-    loss: str = "margin"
+    loss: Loss = "margin"
     beta: float = 1.0
     learning_rate: float = 0.001
     epochs: int = 3
     batch_size: int = 8
     reduction: Reduction = "mean"
+
+    def __post_init__(self) -> None:
+        """Refuse settings that train nothing."""
+        checked_choice(self.loss, Loss, "loss")
+        checked_choice(self.reduction, Reduction, "reduction")
+        for name in ("beta", "learning_rate", "epochs", "batch_size"):
+            if not getattr(self, name) > 0:
+                raise GrainsError(f"{name} is {getattr(self, name)!r}; wanted more than 0")
 
     def fit(self, material: Material) -> list[Candidate]:
         """Train on every set of layers, and offer the vector of each epoch."""
