@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from grains.credits import Credits, explain
     from grains.data import DATASETS, PairDataset, SteeringDataModule
     from grains.directions import DIRECTION_FINDERS, DirectionFinder
-    from grains.evaluation import TASKS
+    from grains.evaluation import JUDGES, TASKS
     from grains.injectors import INJECTORS, Injector
     from grains.maskers import MASKERS, Masker
     from grains.methods import METHODS
@@ -41,7 +41,7 @@ _HOMES = {
     "grains.sources": ("SOURCES", "DirectionSource"),
     "grains.directions": ("DIRECTION_FINDERS", "DirectionFinder"),
     "grains.injectors": ("INJECTORS", "Injector"),
-    "grains.evaluation": ("TASKS",),
+    "grains.evaluation": ("JUDGES", "TASKS"),
     "grains.credits": ("Credits", "explain"),
     "grains.artifact": ("SteeringVector",),
     "grains.module": ("SteeringModule",),
@@ -57,6 +57,7 @@ __all__ = [
     "DATASETS",
     "DIRECTION_FINDERS",
     "INJECTORS",
+    "JUDGES",
     "MASKERS",
     "METHODS",
     "SOURCES",

@@ -98,6 +98,11 @@ def splits_of(card: Card) -> list[Card]:
     return ([split] if split else []) + parents
 
 
+def neutral_of(card: Card) -> Any:
+    """Return the data set on which the fit measured damage, None for packaged text."""
+    return card.get("components", {}).get("neutral")
+
+
 def check_card(card: Any) -> Card:
     """Return a card as JSON will give it back.
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from grains.data.base import sha256_of
+from grains.data.base import pair_sha256, sha256_of
 from grains.errors import GrainsError
 from grains.metrics import MeanKL, TokenPerplexity
 from grains.models import SteerableModel
@@ -98,7 +98,9 @@ class NeutralText:
             raise GrainsError("there are no neutral texts; wanted one or more")
         self.model = model
         self.count = len(texts)
-        self.identity = sha256_of([str(item) for item in texts])
+        self.identity = sha256_of(
+            item if isinstance(item, str) else pair_sha256(item) for item in texts
+        )
         by_length = sorted(texts, key=self._length)
         size = max(1, token_budget // self._length(by_length[-1]))
         self._batches = [by_length[i : i + size] for i in range(0, len(by_length), size)]

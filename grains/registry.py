@@ -244,7 +244,8 @@ class Registry(Generic[T]):
         try:
             return cls(**settings)
         except GrainsError as error:
-            raise GrainsError(f"{self.kind} {self.name_of(cls)!r}: {error}") from error
+            where = f"{self.kind} {self.name_of(cls)!r}: "
+            raise GrainsError(where + str(error).removeprefix(where)) from error
 
     def _check(self, cls: type[T], settings: Mapping[str, Any]) -> None:
         hints = typing.get_type_hints(cls)

@@ -45,8 +45,9 @@ def _parser(command: str) -> Parser:
         description="Fit methods on the same pairs, bring each to the same damage on neutral text, "
         "and score each on the same unseen questions: steering, its rivals, and controls that "
         "should show nothing. `grains components method` lists the methods. What is computed is "
-        "kept in the folder: a run that was stopped goes on where it was.",
-        epilog="Any setting of the file can be given instead, as in --limit 50 --levels [0.05].",
+        "kept in the folder: a run that was stopped goes on where it was, and several processes, "
+        "started by torchrun, share the work.",
+        epilog="Settings on the command line go over the file: --limit 50 --levels '[0.05]'.",
     )
     add = parser.add_argument
     add("--config", metavar="FILE", help="a YAML file, or a recipe's name, such as starter-compare")

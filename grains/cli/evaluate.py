@@ -12,8 +12,6 @@ from grains.cli.arguments import Parser
 from grains.errors import GrainsError
 
 if TYPE_CHECKING:
-    import yaml
-
     from grains.artifact import SteeringVector
     from grains.damage import Damage
     from grains.evaluation import Result
@@ -29,6 +27,7 @@ def run(command: str, argv: Sequence[str]) -> None:
         raise GrainsError(f"--limit is {args.limit}; wanted 1 or more")
 
     from grains.artifact import SteeringVector
+    from grains.cli.settings import read_value
     from grains.damage import NeutralText
     from grains.data import DATASETS, neutral_texts
     from grains.evaluation import Asked, evaluate
@@ -39,7 +38,9 @@ def run(command: str, argv: Sequence[str]) -> None:
     if args.json:
         refuse_existing(args.json, overwrite=args.overwrite)
     vector = SteeringVector.load(args.vector) if args.vector else None
-    pairs = DATASETS.build(yaml.safe_load(args.neutral)).pairs() if args.neutral else []
+    # What the fit has measured damage on is what it is to be measured on again.
+    neutral = read_value(args.neutral) if args.neutral else _neutral_of_fit(vector)
+    pairs = DATASETS.build(neutral).pairs() if neutral else []
     asked = [
         Asked.of(task, vector, limit=args.limit, seed=args.seed) for task in _tasks(args.tasks)
     ]
@@ -62,6 +63,19 @@ def run(command: str, argv: Sequence[str]) -> None:
         print(f"wrote {args.json}")
 
 
+def _neutral_of_fit(vector: SteeringVector | None) -> Any:
+    from grains.card import neutral_of
+    from grains.data import DATASETS
+
+    known = neutral_of(vector.card) if vector else None
+    if known is not None and known.get("name") not in DATASETS.names():  # a card imports nothing
+        raise GrainsError(
+            f"the vector's damage was measured on {known.get('name')!r}, no data set that has a "
+            "name here; wanted --neutral NAME"
+        )
+    return known
+
+
 def _parser(command: str) -> Parser:
     parser = Parser(
         prog=f"grains {command}",
@@ -78,7 +92,7 @@ def _parser(command: str) -> Parser:
         required=True,
         help="names with commas between them, or a list '[name, {name: ..., settings}]'",
     )
-    add("--limit", metavar="N", type=int, help="questions a task, drawn by the seed; all of them")
+    add("--limit", metavar="N", type=int, help="questions a task, drawn by the seed [all]")
     add("--coefficient", metavar="C", type=float, help="strength instead of the vector's own")
     add("--seed", type=int, default=0, help="of the draw and of the intervals [0]")
     add("--dtype", help="float32, bfloat16, ...; what suits the device if not given")
@@ -86,7 +100,7 @@ def _parser(command: str) -> Parser:
     add(
         "--neutral",
         metavar="NAME",
-        help="a data set on whose chosen answers damage is measured, instead of packaged text",
+        help="a data set on whose chosen answers damage is measured, instead of the data of the fit, or packaged text",
     )
     add("--json", metavar="FILE", help="write everything, each question's values included")
     add("--overwrite", action="store_true", help="replace that file")

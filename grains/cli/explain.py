@@ -100,7 +100,7 @@ def _parser(command: str) -> Parser:
         metavar="FILE",
         help="a file that `grains fit` wrote: the pairs that it was fitted on, credited as there",
     )
-    add("--count", metavar="N", type=int, help=f"pairs, the first ones [{_COUNT}; a fit: all]")
+    add("--count", metavar="N", type=int, help=f"pairs, the first ones [{_COUNT}, or all of a fit]")
     add("--prompt", metavar="TEXT", help="the prompt of a single pair")
     add("--chosen", metavar="TEXT", help="the answer that is wanted")
     add("--rejected", metavar="TEXT", help="the answer that is not")

@@ -90,7 +90,7 @@ def _parser(command: str) -> Parser:
         metavar="NATS",
         type=float,
         default=0.1,
-        help="between full and blank input, for a pair to be normalised [%(default)s]",
+        help="pairs whose score changes less from full to blank input are left out [%(default)s]",
     )
     add("--seed", type=int, default=0, help="of pairs, rankings and intervals [0]")
     add("--batch-size", metavar="N", type=int, default=4, help="pairs handled together [4]")

@@ -39,7 +39,7 @@ def _parser(command: str) -> Parser:
         "again. Or the same as Markdown, or the record as JSON.",
     )
     add = parser.add_argument
-    add("record", metavar="RECORD.json", help="the record")
+    add("record", metavar="RECORD.json", help="what they wrote: comparison.json or sweep.json")
     add(
         "--out",
         metavar="FILE",

@@ -71,7 +71,11 @@ def _parser(command: str) -> Parser:
         "--data.fit 50 sets a part of a setting. `grains components` lists components.",
     )
     add = parser.add_argument
-    add("--config", metavar="FILE", help="a YAML file of settings; the command line goes over it")
+    add(
+        "--config",
+        metavar="FILE",
+        help="a YAML file, or a recipe's name, such as smollm2-sweep; options go over it",
+    )
     add("--out", metavar="FOLDER", help="for record, vector and cells [out/NAME-OF-THE-FILE]")
     add("--overwrite", action="store_true", help="drop what earlier runs left there")
     return parser

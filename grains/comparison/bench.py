@@ -17,6 +17,7 @@ from grains.comparison.fits import fitted
 from grains.comparison.plan import Behaviour, Named, Plan
 from grains.damage import Damage, DamageCurve, NeutralText
 from grains.data import Item, PairBatch
+from grains.data.base import pair_sha256
 from grains.errors import GrainsError
 from grains.evaluation import Scores, Task
 from grains.methods import Candidate, Material, Steering
@@ -227,11 +228,7 @@ class Bench:
             **self._who,
             "steering": digest_of(steering),
             "coefficient": coefficient,
-            "pairs": [
-                [pair.prompt, pair.chosen, pair.rejected, pair.template]
-                for batch in part
-                for pair in batch.pairs
-            ],
+            "pairs": [pair_sha256(pair) for batch in part for pair in batch.pairs],
         }
 
         def scored() -> Tensors:

@@ -12,6 +12,7 @@ from typing import Any
 
 from grains._version import __version__
 from grains.card import plain
+from grains.data.base import pair_sha256
 from grains.directions import Certificate
 from grains.methods import METHODS, Candidate, Material, Method
 from grains.storage import load_record, save_record
@@ -57,11 +58,7 @@ def _key(method: Method, material: Material) -> str:
         "dtype": str(material.model.dtype),
         "layers": material.layer_sets,
         "seed": material.seed,
-        "pairs": [
-            [pair.prompt, pair.chosen, pair.rejected, pair.template]
-            for batch in material.batches
-            for pair in batch.pairs
-        ],
+        "pairs": [pair_sha256(pair) for batch in material.batches for pair in batch.pairs],
     }
     return hashlib.sha256(json.dumps(plain(given), sort_keys=True).encode()).hexdigest()[:32]
 

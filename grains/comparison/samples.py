@@ -24,24 +24,23 @@ LOOKED_AT = 12
 
 
 def answered(bench: Bench, points: Mapping[str, Sequence[Point]]) -> dict[str, Any]:
-    """Return the answers of every method at the level at which candidates are chosen.
+    """Return the answers of every method at the level nearest to where candidates are chosen.
 
     With them, of all answers of a method together: distinct-1 and distinct-2, and their perplexity
     under the unsteered model, so that nobody takes a stutter for an effect.
     """
+    level = min(bench.plan.levels, key=lambda one: abs(one - bench.plan.choose_at))
     pairs = _prompts(bench)[: bench.plan.samples]
     if not pairs:
         return {"generations": [], "generated": {}}
     runs: dict[str, Point | None] = {"unsteered": None}
     for name, mine in points.items():
-        at = [point for point in mine if point.level in (None, bench.plan.choose_at)]
-        if at:
-            runs[name] = at[0]
+        runs[name] = min(mine, key=lambda point: abs((point.level or 0) - level))
     answers = {name: _answers(bench, pairs, point) for name, point in runs.items()}
     rows = [
         {
             "prompt": pair.prompt,
-            "level": bench.plan.choose_at,
+            "level": level,
             "answers": {name: said[row] for name, said in answers.items()},
         }
         for row, pair in enumerate(pairs)

@@ -13,11 +13,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from grains.card import plain
-from grains.data import Item, PairDataset, draw, unseen
+from grains.data import DATASETS, Item, PairDataset, draw, unseen
 from grains.data.base import image_sha256, sha256_of
 from grains.data.images import listed
 from grains.errors import GrainsError
-from grains.evaluation.judges.base import JUDGES, Judge
+from grains.evaluation.judges.base import JUDGES
 from grains.metrics import Interval, paired_bootstrap, paired_ratio_bootstrap
 from grains.models import SteerableModel
 from grains.registry import Registry
@@ -143,12 +143,7 @@ class Task(ABC):
 
     def label(self) -> str:
         """Return the name, and the settings that are not the default ones."""
-        changed = [
-            f"{setting.name}={JUDGES.name_of(value) if isinstance(value, Judge) else value}"
-            for setting in dataclasses.fields(self)
-            if setting.name not in _PLACES
-            and (value := getattr(self, setting.name)) != _default(setting)
-        ]
+        changed = _changed(self)
         return TASKS.name_of(self) + (f" ({', '.join(changed)})" if changed else "")
 
     def text(self, model: SteerableModel, item: Item) -> str:
@@ -207,6 +202,23 @@ class Task(ABC):
 
 
 TASKS: Registry[Task] = Registry("task", Task)
+
+
+def _changed(component: Any) -> list[str]:
+    """Return the settings of a component that are not the default ones, in words."""
+    return [
+        f"{setting.name}={_in_words(value)}"
+        for setting in dataclasses.fields(component)
+        if setting.name not in _PLACES
+        and (value := getattr(component, setting.name)) != _default(setting)
+    ]
+
+
+def _in_words(value: Any) -> str:
+    for registry in (JUDGES, DATASETS):
+        if isinstance(value, registry.base):
+            return " ".join([registry.name_of(value), *_changed(value)])
+    return str(value)
 
 
 def _default(setting: dataclasses.Field[Any]) -> Any:

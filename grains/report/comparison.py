@@ -85,8 +85,8 @@ _SIGNS = Text(
 
 
 _CHANGES = Text(
-    text="Changes of each task's main metric against the unsteered model, with the p-value of the "
-    "paired bootstrap over questions. Their intervals are in the tables below.",
+    text="Changes of each task's main metric against the unsteered model, with the p-value of a "
+    "sign-flip test over questions. Their intervals, of a paired bootstrap, are in the tables below.",
     faint=True,
 )
 
