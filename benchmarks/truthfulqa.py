@@ -127,7 +127,7 @@ def main() -> None:
         choose_at=SHOWN,
         layers=LAYERS,
         limit=test,
-        against="CAA",
+        against=["CAA", "random-k masks"],
         dtype=args.dtype,
     )
     if record := compare(plan, "out/truthfulqa", command="python -m benchmarks.truthfulqa"):

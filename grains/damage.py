@@ -98,6 +98,7 @@ class NeutralText:
             raise GrainsError("there are no neutral texts; wanted one or more")
         self.model = model
         self.count = len(texts)
+        self.pairs = [item for item in texts if isinstance(item, ContrastivePair)]
         self.identity = sha256_of(
             item if isinstance(item, str) else pair_sha256(item) for item in texts
         )

@@ -27,6 +27,10 @@ MAX_BYTES = 2**28
 MAX_HEADER = 2**24
 
 
+class Unwritable(GrainsError):
+    """A file could not be written: the disk is full, or the folder may not be written."""
+
+
 def refuse_existing(path: str | Path, *, overwrite: bool = False) -> Path:
     """Return the path if a file may be written there: to be asked before long work begins.
 
@@ -59,7 +63,7 @@ def write_atomically(path: str | Path, data: bytes, *, overwrite: bool = False) 
             os.fsync(file.fileno())
         os.replace(draft, path)
     except OSError as error:
-        raise GrainsError(f"{path} cannot be written ({error}); wanted a writable place") from error
+        raise Unwritable(f"{path} cannot be written ({error}); wanted a writable place") from error
     finally:
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)

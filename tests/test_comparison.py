@@ -18,8 +18,15 @@ from grains.comparison import Plan, compare
 from grains.data import Starter
 from grains.errors import GrainsError
 from grains.methods import METHODS, Candidate, Material, Method
+from grains.models import SteerableModel
+from grains.storage import Unwritable
 
 CHEER = {"name": "starter", "behavior": "cheerfulness"}
+BEHAVIOUR = {
+    "name": "cheerfulness",
+    "data": {"dataset": CHEER, "fit": 8, "val": 4},
+    "tasks": [{"name": "preference", "dataset": CHEER}],
+}
 # Few and short, for speed; the tiny models' context is short, too.
 NEUTRAL = {"name": "starter", "behavior": "honesty"}
 
@@ -38,13 +45,7 @@ def few_neutral_pairs():
 def plan(**changes) -> Plan:
     given = {
         "model": "tiny",
-        "behaviours": [
-            {
-                "name": "cheerfulness",
-                "data": {"dataset": CHEER, "fit": 8, "val": 4},
-                "tasks": [{"name": "preference", "dataset": CHEER}],
-            }
-        ],
+        "behaviours": [BEHAVIOUR],
         "methods": ["caa", "random_direction", {"name": "instruction", "text": "yes"}],
         "levels": [0.002, 0.01],
         "choose_at": 0.01,
@@ -145,13 +146,41 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(tiny, tmp_path, monkeyp
 
 def test_a_second_run_computes_nothing(tiny, tmp_path, monkeypatch):
     first = run(tiny, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(METHODS.get("caa"), "fit", _nothing)
+        patch.setattr(METHODS.get("random_direction"), "fit", _nothing)
+        patch.setattr(CellStore, "_made", _nothing)
+        assert json.dumps(run(tiny, tmp_path)) == json.dumps(first)
+        with pytest.raises(AssertionError, match="computed"):
+            run(tiny, tmp_path, limit=5)
 
-    def nothing(*_args, **_settings):
-        raise AssertionError("computed")
 
-    monkeypatch.setattr(METHODS.get("caa"), "fit", nothing)
-    monkeypatch.setattr("grains.comparison.bench.score_pairs", nothing)
-    assert json.dumps(run(tiny, tmp_path)) == json.dumps(first)
+def _nothing(*_args, **_settings):
+    raise AssertionError("computed")
+
+
+def test_a_fresh_run_computes_all_again(tiny, tmp_path, monkeypatch):
+    run(tiny, tmp_path, methods=["caa"])
+    monkeypatch.setattr(METHODS.get("caa"), "fit", _nothing)
+    with pytest.raises(AssertionError, match="computed"):
+        compare(plan(methods=["caa"]), tmp_path, model=tiny("llama"), fresh=True, quiet=True)
+
+
+def test_a_damaged_fit_is_made_again(tiny, tmp_path):
+    first = run(tiny, tmp_path, methods=["caa"])
+    for path in tmp_path.iterdir():
+        path.write_bytes(path.read_bytes()[:40])
+    again = run(tiny, tmp_path, methods=["caa"])
+    assert again["fits"][0]["tasks"] == first["fits"][0]["tasks"]
+
+
+def test_a_full_disk_is_no_failure_of_a_method(tiny, tmp_path, monkeypatch):
+    def full(*_args, **_settings):
+        raise Unwritable("cells cannot be written (no space left); wanted a writable place")
+
+    monkeypatch.setattr("grains.comparison.fits.save_record", full)
+    with pytest.raises(Unwritable, match="no space left"):
+        run(tiny, tmp_path)
 
 
 @final
@@ -185,6 +214,9 @@ def test_a_method_that_cannot_be_fitted_is_named_and_the_others_run(tiny, monkey
         ({"measure": "ppl"}, "measure is 'ppl'"),
         ({"behaviours": [{"name": "b", "data": {}}]}, "a behaviour has no tasks; wanted one"),
         ({"behaviours": "truth"}, "behaviours is 'truth'; wanted a list"),
+        ({"against": ["cca"]}, "against names 'cca'; did you mean 'caa'"),
+        ({"behaviours": [BEHAVIOUR | {"settings": {"ca": {}}}]}, "settings of a method 'ca'"),
+        ({"behaviours": [BEHAVIOUR | {"settings": {"caa": {"lay": 1}}}]}, "no setting 'lay'"),
     ],
 )
 def test_a_plan_that_is_wrong_is_refused_in_one_line(changes, said):
@@ -201,12 +233,32 @@ def test_a_plan_is_made_again_from_its_record():
 
 
 def test_at_a_perplexity_ratio_too(tiny):
-    (fit,) = run(tiny, methods=["caa"], measure="perplexity_ratio", levels=[1.01], choose_at=1.01)[
-        "fits"
-    ]
-    (point,) = fit["points"]
-    assert point["reached"] == (point["perplexity_ratio"] > 1.009)
-    assert point["perplexity_ratio"] <= 1.01
+    # Random weights: which sign raises the perplexity is chance, so one of two must.
+    ratios = {"measure": "perplexity_ratio", "levels": [1.002], "choose_at": 1.002}
+    methods = ["caa", "random_direction", "objective_gradient"]
+    (fit,) = run(tiny, methods=methods, **ratios)["fits"]
+    reached = [point for point in fit["points"] if point["reached"]]
+    assert reached
+    for point in reached:
+        assert 1.0018 <= point["perplexity_ratio"] <= 1.002
+
+
+def test_what_steers_pictures_alone_is_not_compared_where_there_are_none():
+    scenes = {
+        "name": "scenes",
+        "data": {"dataset": {"name": "scenes", "count": 8}, "fit": 4, "val": 2},
+        "tasks": [{"name": "preference", "dataset": NEUTRAL}],
+    }
+    changes = {"behaviours": [scenes], "methods": ["caa", "vti"], "layers": ["0-1"], "limit": 4}
+    model = SteerableModel.load("shapes-llava", device="cpu")
+    (fit,) = compare(plan(**changes), model=model, quiet=True)["fits"]
+    errors = {one["name"]: one["error"] for one in fit["methods"]}
+    assert errors["caa"] is None
+    assert "neutral text holds none" in errors["vti"]
+    (fit,) = compare(
+        plan(**{**changes, "neutral": {"name": "scenes", "count": 6}}), model=model, quiet=True
+    )["fits"]
+    assert [one["error"] for one in fit["methods"]] == [None, None]
 
 
 def test_the_command_says_what_is_missing(capsys, tmp_path):

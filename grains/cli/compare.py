@@ -29,7 +29,7 @@ def run(command: str, argv: Sequence[str]) -> None:
     folder = Path(args.out).expanduser()
     record_path = refuse_existing(folder / RECORD, overwrite=args.overwrite)
     said = shlex.join(["grains", command, *argv])
-    record = compare(plan, folder / "cells", command=said)
+    record = compare(plan, folder / "cells", fresh=args.fresh, command=said)
     if not record:  # another process has it
         return
     text = json.dumps(record, ensure_ascii=False)
@@ -52,6 +52,7 @@ def _parser(command: str) -> Parser:
     add = parser.add_argument
     add("--config", metavar="FILE", help="a YAML file, or a recipe's name, such as starter-compare")
     add("--out", metavar="FOLDER", default="out/compare", help=f"for {RECORD} [out/compare]")
+    add("--fresh", action="store_true", help="forget the cells that the folder holds")
     add("--overwrite", action="store_true", help=f"replace {RECORD} there; cells are kept")
     return parser
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from grains._version import __version__
 from grains.cells import CellStore, Tensors, digest_of
 from grains.comparison.fits import fitted
 from grains.comparison.plan import Behaviour, Named, Plan
@@ -23,6 +24,11 @@ from grains.evaluation import Scores, Task
 from grains.methods import Candidate, Material, Steering
 from grains.models import SteerableModel
 from grains.scoring import PairScores, margin, score_pairs
+from grains.steered import blind_to
+from grains.storage import Unwritable
+
+LARGEST = 100.0
+"""Where a search for equal damage gives up: units differ, and standard deviations are small."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +106,12 @@ class Bench:
         self.quiet = quiet
         self.data = behaviour.module()
         self.store = CellStore(folder)
-        self._who = {"model": self.model.fingerprint, "dtype": str(self.model.dtype)}
+        self._who = {
+            "grains": __version__,
+            "model": self.model.fingerprint,
+            "dtype": str(self.model.dtype),
+            "device": self.model.device.type,
+        }
         self._curves: dict[str, DamageCurve] = {}
         self._solved: dict[tuple[str, float], float] = {}
         self._standings: dict[str, Standing] = {}
@@ -136,23 +147,35 @@ class Bench:
         return self._standings[named.name]
 
     def _stand(self, named: Named) -> Standing:
-        found, offers, points, best, error = None, [], [], None, None
+        refusals, offers, points = [], [], []
+        seconds, best = None, None
         try:
             found = fitted(named.method, self.material, self.folder)
-            offers = [self._offer(candidate) for candidate in found.candidates]
-            best = max(offers, key=lambda offer: offer.margin)
-            points = self._points(best.candidate)
+            seconds = found.seconds
+            for candidate in found.candidates:
+                try:
+                    offers.append(self._offer(candidate))
+                except Unwritable:
+                    raise
+                except GrainsError as refusal:  # another candidate may do
+                    refusals.append(str(refusal))
+            best = max(offers, key=lambda offer: offer.margin, default=None)
+            if best is not None:
+                points = self._points(best.candidate)
+        except Unwritable:
+            raise
         except GrainsError as refusal:  # the other methods do not depend on it
-            error, points = str(refusal), []
+            refusals.append(str(refusal))
         return Standing(
-            seconds=found.seconds if found else None,
+            seconds=seconds,
             offers=tuple(offers),
             chosen=best.candidate if best else None,
             points=tuple(points),
-            error=error,
+            error=None if points else refusals[0],
         )
 
     def _offer(self, candidate: Candidate) -> Offer:
+        self._refuse_unseen(candidate.steering)
         coefficient = self._coefficient(candidate.steering, self.plan.choose_at)
         return Offer(
             candidate=candidate,
@@ -204,6 +227,15 @@ class Bench:
             shares={name: column for name, column in known if column.ndim == 2},
         )
 
+    def _refuse_unseen(self, steering: Steering) -> None:
+        """Refuse what steers pictures alone, where damage is measured without any."""
+        site, positions = getattr(steering, "site", None), getattr(steering, "positions", None)
+        if site and positions and blind_to(site, positions, self.text.pairs):
+            raise GrainsError(
+                "it steers pictures alone, and neutral text holds none, so that its damage is not "
+                "seen; wanted neutral: DATASET with pictures"
+            )
+
     def _coefficient(self, steering: Steering, level: float) -> float:
         if not getattr(steering, "graded", True):
             return 1.0
@@ -211,7 +243,9 @@ class Bench:
         key = (digest_of(steering), level)
         if key not in self._solved:
             self._solved[key] = self._curve(steering).solve(
-                lambda damage: self.plan.spent(damage, level), tolerance=self.plan.tolerance
+                lambda damage: self.plan.spent(damage, level),
+                largest=LARGEST,
+                tolerance=self.plan.tolerance,
             )
         return self._solved[key]
 

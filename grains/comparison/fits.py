@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -14,6 +15,7 @@ from grains._version import __version__
 from grains.card import plain
 from grains.data.base import pair_sha256
 from grains.directions import Certificate
+from grains.errors import GrainsError
 from grains.methods import METHODS, Candidate, Material, Method
 from grains.storage import load_record, save_record
 
@@ -39,7 +41,8 @@ def fitted(method: Method, material: Material, folder: Path | None) -> Fitted:
     """
     path = None if folder is None else folder / f"{_key(method, material)}.safetensors"
     if path is not None and path.exists():
-        return _read(path, method)
+        with contextlib.suppress(GrainsError):  # damaged from outside: it can be made again
+            return _read(path, method)
     start = time.monotonic()
     candidates = method.fit(material)
     seconds = round(time.monotonic() - start, 1)
@@ -56,6 +59,7 @@ def _key(method: Method, material: Material) -> str:
         "method": METHODS.spec(method),
         "model": material.model.fingerprint,
         "dtype": str(material.model.dtype),
+        "device": material.model.device.type,
         "layers": material.layer_sets,
         "seed": material.seed,
         "pairs": [pair_sha256(pair) for batch in material.batches for pair in batch.pairs],

@@ -68,7 +68,8 @@ class Plan:
         limit: at most that many questions of a task, drawn by the seed.
         neutral: a data set on whose chosen answers damage is measured; packaged text if not given.
         samples: how many prompts are answered by every method, to be read; 0 for none.
-        against: the method that others are compared with, pair by pair.
+        against: methods with which all others are compared, question by question; those of them
+            that take part.
         dtype: of the model.
         seed: of draws, random controls and intervals.
         tolerance: how far below its level a method's damage may end, as a share of it.
@@ -85,14 +86,14 @@ class Plan:
     limit: int | None = None
     neutral: Any = None
     samples: int = 0
-    against: str = "caa"
+    against: Sequence[str] = ("caa", "random_masks")
     dtype: str | None = None
     seed: int = 0
     tolerance: float = 0.05
 
     def __post_init__(self) -> None:
         """Refuse what would only be noticed after hours."""
-        for name in ("behaviours", "methods", "levels", "layers"):
+        for name in ("behaviours", "methods", "levels", "layers", "against"):
             given = getattr(self, name)
             if isinstance(given, str) or not isinstance(given, Sequence) or not given:
                 raise GrainsError(f"{name} is {given!r}; wanted a list of one or more")
@@ -107,6 +108,18 @@ class Plan:
         ):
             if twice := [name for name in names if names.count(name) > 1]:
                 raise GrainsError(f"two {what}s are named {twice[0]!r}; wanted a label for one")
+        known = [one.name for one in self.named()]
+        for behaviour in self.behaviours:
+            for name in behaviour.settings:
+                if name not in known:
+                    raise GrainsError(
+                        f"behaviour {behaviour.name!r} has settings of a method {name!r}; "
+                        f"{did_you_mean(name, known)}"
+                    )
+            self.named(behaviour)  # a wrong setting is refused now
+        for name in self.against:
+            if name not in known and name not in METHODS.names():
+                raise GrainsError(f"against names {name!r}; {did_you_mean(name, known)}")
         for task in [*self.side_effects, *(task for one in self.behaviours for task in one.tasks)]:
             TASKS.build(task)
 

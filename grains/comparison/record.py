@@ -66,6 +66,7 @@ def _method(named: Named, standing: Standing) -> dict[str, Any]:
             for offer in standing.offers
         ],
         "chosen": chosen.label if chosen else None,
+        "budget": getattr(chosen.steering, "card", {}).get("budget") if chosen else None,
         "certificates": {str(layer): dataclasses.asdict(mark) for layer, mark in marks.items()},
     }
 
@@ -79,16 +80,18 @@ def _task(bench: Bench, asked: Asked, points: Points) -> dict[str, Any]:
     }
     cells, figures = [], unsteered.figures()
     for (name, level), scores in scored.items():
-        rival = scored.get((plan.against, level))
+        others = {other: found for other in plan.against if (found := scored.get((other, level)))}
         cells.append(
             {
                 "method": name,
                 "level": level,
                 "means": scores.figures(),
                 "change": _changes(unsteered, scores, plan.seed),
-                "against": {plan.against: _changes(rival, scores, plan.seed)}
-                if rival is not None and name != plan.against
-                else {},
+                "against": {
+                    other: _changes(found, scores, plan.seed)
+                    for other, found in others.items()
+                    if other != name
+                },
                 "values": _values(scores),
             }
         )
@@ -124,7 +127,10 @@ def _changes(before: Scores, after: Scores, seed: int) -> dict[str, Any]:
 def _area(
     points: Sequence[Point], scored: Mapping[float | None, Scores], unsteered: Scores
 ) -> dict[str, float]:
-    """Return the area under the change as a function of KL, from no damage to the last level."""
+    """Return the area under the change as a function of KL, from no damage to the last level.
+
+    A method that does not reach a level has a smaller area for it; its points say so.
+    """
     if points[0].level is None:
         return {}
     kl = np.array([0.0, *(point.damage.kl for point in points)])

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from grains._version import __version__
 from grains.card import plain
+from grains.cells import CellStore
 from grains.comparison.bench import Bench
 from grains.comparison.plan import Named, Plan
 from grains.comparison.record import record_of
@@ -26,6 +27,7 @@ def compare(
     folder: str | Path | None = None,
     *,
     model: SteerableModel | None = None,
+    fresh: bool = False,
     command: str = "",
     quiet: bool = False,
 ) -> dict[str, Any]:
@@ -37,6 +39,7 @@ def compare(
             where it was. Nothing is kept if None. Several processes, as `torchrun` starts them,
             share one folder and the work; the record is the same.
         model: the plan's model, if it is loaded already.
+        fresh: forget what the folder holds: after a change of a component's code, say.
         command: what reproduces the record, to be said in it.
         quiet: without progress bars.
 
@@ -49,6 +52,10 @@ def compare(
     """
     kept = None if folder is None else Path(folder).expanduser()
     crew = Crew(kept)
+    if fresh:
+        if crew.count > 1:
+            raise GrainsError(f"fresh is for one process, and there are {crew.count}; wanted one")
+        CellStore(kept).forget()
     lm = model or SteerableModel.load(plan.model, dtype=plan.dtype)
     hushed = quiet or crew.rank > 0
     text = plan.neutral_text(lm, quiet=hushed)

@@ -123,8 +123,10 @@ def credited(bench: Bench) -> list[dict[str, Any]]:
                 bench.model,
                 list(bench.data.split.fit[:LOOKED_AT]),
                 source.attributor,
-                scope="prompt",
+                scope=source.scope,
                 baseline=source.baseline,
+                image_baseline=source.image_baseline,
+                reduction=source.reduction,
             )
             found.sort(key=lambda one: -float(one.scores.abs().sum()))
             return [_credit(one) for one in found[:SHOWN]]
