@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,64 +25,166 @@ PLAN = Path(__file__).with_suffix(".yaml")
 OUT = Path("out/evidence")
 JUDGED = (0.05, 0.1)  # levels at which goals are stated
 SHOWN = 0.1  # in the README
+RIVAL, ATTRIBUTED, UNATTRIBUTED = "caa", "grains", "random_masks"
+OWN = ("mc1", "mc2", "accuracy")  # what a benchmark is known by; the margin moves before it does
+MISSED = " †"
 
 Record = Mapping[str, Any]
 
 
-def tasks_of(record: Record, *, effect: bool) -> list[Record]:
-    """Return the tasks that show a behaviour, or the side effects, of all fits."""
-    return [task for fit in record["fits"] for task in fit["tasks"] if task["effect"] is effect]
+def main_metric(task: Record) -> str:
+    """Return what a task is told by: the margin, where it has one."""
+    return task["main"]
 
 
-def roles_of(record: Record) -> dict[str, str]:
-    """Return every method with its role."""
-    return {one["name"]: one["role"] for fit in record["fits"] for one in fit["methods"]}
+def own_metric(task: Record) -> str:
+    """Return the benchmark's own metric; what it is told by, where it has none of `OWN`."""
+    return next((name for name in OWN if name in task["unsteered"]), task["main"])
 
 
-def table(record: Record, level: float) -> str:
-    """Return methods by tasks: the change of the main metric at a level of damage."""
-    tasks, sides = tasks_of(record, effect=True), tasks_of(record, effect=False)
-    rows = []
-    for name, role in roles_of(record).items():
-        cells = [(_cell(task, name, level), task["main"]) for task in tasks]
-        lost = [cell for task in sides if (cell := _cell(task, name, level))]
-        if lost:
-            worst = min(lost, key=lambda cell: cell["change"]["accuracy"]["mean"])
-            cells.append((worst, "accuracy"))
-        rows.append([name, role, *(_change(cell, main) for cell, main in cells)])
-    rows.sort(key=lambda row: ("ours", "rival", "control").index(row[1]))
-    headings = ["method", "", *(f"{task['name']}: {task['main']}" for task in tasks)]
-    headings.append("MMLU accuracy, worst of the fits")
-    return f"**KL {level:g} nats a token.**\n\n" + publishing.table(headings, rows)
+METRICS: dict[str, Callable[[Record], str]] = {
+    "the margin, which gradients ascend and candidates are chosen by": main_metric,
+    "the benchmark's own metric": own_metric,
+}
+
+
+def best_of_ours(fit: Record) -> str | None:
+    """Return the method of ours with the largest margin on validation pairs; None without any."""
+    margins = {
+        method["name"]: candidate["val_margin"]
+        for method in fit["methods"]
+        for candidate in method["candidates"]
+        if method["role"] == "ours" and candidate["label"] == method["chosen"]
+    }
+    return max(margins, key=margins.__getitem__, default=None)
+
+
+def standing(fit: Record, task: Record, level: float) -> dict[str, Record]:
+    """Return the cells of all methods that were brought to a level."""
+    missed = _missed(fit)
+    cells = {cell["method"]: cell for cell in task["cells"] if cell["level"] == level}
+    return {name: cell for name, cell in cells.items() if (name, level) not in missed}
 
 
 def goals(record: Record, level: float) -> str:
-    """Say who is first, who beats CAA, what MMLU loses, and whether controls show an effect."""
-    roles, first, beats, twice, loud = roles_of(record), [], [], [], []
-    for task in tasks_of(record, effect=True):
-        main, cells = task["main"], {c["method"]: c for c in task["cells"] if c["level"] == level}
-        change = {name: cell["change"][main] for name, cell in cells.items()}
-        ranked = sorted(change, key=lambda name: -change[name]["mean"])
-        ours = next(name for name in ranked if roles[name] == "ours")
-        level_with = change[ours]["high"] >= change[ranked[0]]["mean"]
-        of_ours = "" if ranked[0] == ours else f" (ours: {ours}{'' if level_with else ', behind'})"
-        first.append(f"{task['name']}: {ranked[0]}{of_ours}")
-        more = cells[ours]["against"].get("caa", {}).get(main)
-        if more and more["mean"] > 0 and more["p_value"] < 0.05:
-            beats.append(task["name"])
-        if "caa" in change and change[ours]["mean"] >= 2 * change["caa"]["mean"] > 0:
-            twice.append(task["name"])
-        loud += [
-            f"{name} on {task['name']} ({change[name]['mean']:+.3f})"
-            for name in ranked
-            if roles[name] == "control" and _marked(change[name])
-        ]
+    """Say where the best of ours stands, whether controls are silent, and what it costs."""
+    picked = {fit["name"]: best_of_ours(fit) for fit in record["fits"]}
+    names = "; ".join(f"{fit}: {ours or 'none of ours was fitted'}" for fit, ours in picked.items())
+    said = [f"**KL {level:g} nats a token.** The best of ours by validation margin: {names}."]
+    if any(picked.values()):
+        said += [f"By {what}: {_effects(record, level, of)}" for what, of in METRICS.items()]
+        said += _costs(record, level)
+    said += [f"By {what}: {_controls(record, level, of)}" for what, of in METRICS.items()]
+    missed = [
+        f"{name} ({fit['name']})"
+        for fit in record["fits"]
+        for name, at in _missed(fit)
+        if at == level
+    ]
+    if missed:
+        said.append(f"Not brought to this level and left out: {', '.join(missed)}.")
+    return "\n- ".join(said)
+
+
+def _effects(record: Record, level: float, metric_of: Callable[[Record], str]) -> str:
+    """Say on which tasks the best of ours is level with the first, beats CAA, and so on."""
+    total = 0
+    near: list[str] = []
+    behind: list[str] = []
+    below: list[str] = []
+    beats: list[str] = []
+    twice: list[str] = []
+    masks: list[str] = []
+    for fit, task in _tasks(record, effect=True):
+        name, metric, cells = task["name"], metric_of(task), standing(fit, task, level)
+        sign = _sign(task, metric)
+        change = {one: c["change"][metric] for one, c in cells.items() if metric in c["change"]}
+        total += 1
+        ours = best_of_ours(fit)
+        if ours not in change:
+            behind.append(f"{name} (it does not stand there)")
+            continue
+        gain = {one: sign * found["mean"] for one, found in change.items()}
+        first = max(gain, key=gain.__getitem__)
+        worse = change[first]["low" if sign > 0 else "high"]
+        if gain[ours] >= sign * worse:
+            near.append(name)
+        else:
+            behind.append(f"{name} ({first})")
+        if gain[ours] < 0:
+            below.append(name)
+        if _beats(cells[ours], RIVAL, metric, sign):
+            beats.append(name)
+        if gain[ours] >= 2 * gain.get(RIVAL, 0) > 0:
+            twice.append(name)
+        if _beats(cells[ours], UNATTRIBUTED, metric, sign):
+            masks.append(name)
     return (
-        f"KL {level:g}. First is: {'; '.join(first)}. The best of ours beats CAA with p < 0.05 on "
-        f"{', '.join(beats) or 'none'}; it moves the metric at least twice as far on "
-        f"{', '.join(twice) or 'none'}. Controls whose interval leaves out 0: "
-        f"{', '.join(loud) or 'none'}."
+        f"it is first, or within the interval of the first, on {_on(near, total)}, behind on "
+        f"{_on(behind)}, and below unsteered on {_on(below)}. It beats {RIVAL} with p < 0.05 on "
+        f"{_on(beats)}, moves at least twice as far as {RIVAL} on {_on(twice)}, and beats "
+        f"{UNATTRIBUTED} with p < 0.05 on {_on(masks)}."
     )
+
+
+def _controls(record: Record, level: float, metric_of: Callable[[Record], str]) -> str:
+    """Say whether masks by lot are worse than by credit, and which controls show an effect."""
+    worse, loud = [], []
+    for fit, task in _tasks(record, effect=True):
+        metric, cells = metric_of(task), standing(fit, task, level)
+        if ATTRIBUTED in cells:
+            if _beats(cells[ATTRIBUTED], UNATTRIBUTED, metric, _sign(task, metric)):
+                worse.append(task["name"])
+        for method in fit["methods"]:
+            change = cells.get(method["name"], {"change": {}})["change"].get(metric)
+            if method["role"] == "control" and change and _marked(change):
+                loud.append(f"{method['name']} on {task['name']} ({change['mean']:+.3f})")
+    return (
+        f"{UNATTRIBUTED} is worse than {ATTRIBUTED} with p < 0.05 on {_on(worse)}. Controls whose "
+        f"interval leaves out 0: {', '.join(loud) or 'none'}."
+    )
+
+
+def _costs(record: Record, level: float) -> Iterable[str]:
+    """Say what the best of ours costs on each side effect, at worst over the fits."""
+    for title, parts in _sides(record).items():
+        metric = own_metric(parts[0][1])
+        found = [
+            (_sign(task, metric) * cell["change"][metric]["mean"], name, fit["name"])
+            for fit, task in parts
+            if (name := best_of_ours(fit))
+            and (cell := standing(fit, task, level).get(name))
+            and metric in cell["change"]
+        ]
+        if not found:
+            yield f"{title}: the best of ours stands on none of the fits."
+            continue
+        gain, name, fit = min(found)
+        lost = f"{-100 * gain:.1f} points" if metric in OWN else f"{-gain:.3f}"
+        loses = f"loses at most {lost}" if gain < 0 else "loses nothing"
+        yield f"{title}, {metric}: the best of ours {loses} ({name}, {fit})."
+
+
+def table(record: Record, level: float, metric_of: Callable[[Record], str]) -> str:
+    """Return methods by tasks: the change of a metric of each at a level of damage."""
+    tasks, sides = list(_tasks(record, effect=True)), _sides(record)
+    roles = {one["name"]: one["role"] for fit in record["fits"] for one in fit["methods"]}
+    rows = [
+        [
+            name,
+            role,
+            *(_shown([one], name, level, metric_of) for one in tasks),
+            *(_shown(parts, name, level, metric_of) for parts in sides.values()),
+        ]
+        for name, role in roles.items()
+    ]
+    rows.sort(key=lambda row: ("ours", "rival", "control").index(row[1]))
+    headings = ["method", "", *(f"{task['name']}: {metric_of(task)}" for _, task in tasks)]
+    headings += [
+        f"{title}: {metric_of(parts[0][1])}{', worst of the fits' if len(parts) > 1 else ''}"
+        for title, parts in sides.items()
+    ]
+    return publishing.table(headings, rows)
 
 
 def section(record: Record) -> tuple[str, str]:
@@ -95,30 +197,84 @@ def section(record: Record) -> tuple[str, str]:
         f"{sizes['val']} to choose each, at most {plan['limit']} unseen questions a task. Change "
         "against unsteered with its 95 % paired-bootstrap interval, * where that leaves out 0. "
         "Every method is brought to the same KL to the unsteered model on neutral text by its "
-        "coefficient; an instruction has no strength and stands at its own damage."
+        "coefficient;† where that could not be, for which it counts for no goal. An instruction "
+        "has no strength and stands at its own damage. Perplexity is that of the neutral text by "
+        "which coefficients are found."
     )
     said = [goals(record, level) for level in JUDGED]
-    every = [head, *said, *(table(record, level) for level in record["levels"])]
-    short = [head, *said, table(record, SHOWN)]
+
+    def tables(level: float) -> list[str]:
+        return [
+            f"**KL {level:g} nats a token, by {what}.**\n\n{table(record, level, of)}"
+            for what, of in METRICS.items()
+        ]
+
+    every = [head, *said, *(one for level in record["levels"] for one in tables(level))]
+    short = [head, *said, *tables(SHOWN)]
     return "\n\n".join([*every, Report(record).markdown()]), "\n\n".join(short)
 
 
-def _cell(task: Record, method: str, level: float) -> Record | None:
-    found = {(cell["method"], cell["level"]): cell for cell in task["cells"]}
-    return found.get((method, level)) or found.get((method, None))
+Part = tuple[Record, Record]
+"""A fit and one of its tasks."""
+
+
+def _tasks(record: Record, *, effect: bool) -> Iterable[Part]:
+    return (
+        (fit, task) for fit in record["fits"] for task in fit["tasks"] if task["effect"] is effect
+    )
+
+
+def _sides(record: Record) -> dict[str, list[Part]]:
+    """Return the side effects by name, each of all fits."""
+    found: dict[str, list[Part]] = {}
+    for fit, task in _tasks(record, effect=False):
+        found.setdefault(task["label"], []).append((fit, task))
+    return found
+
+
+def _missed(fit: Record) -> dict[tuple[str, float | None], None]:
+    """Return the methods and levels that no coefficient leads to, in their order."""
+    return {(one["method"], one["level"]): None for one in fit["points"] if not one["reached"]}
+
+
+def _sign(task: Record, metric: str) -> int:
+    return -1 if task["higher_is_better"].get(metric) is False else 1
+
+
+def _beats(cell: Record, other: str, metric: str, sign: int) -> bool:
+    more = cell["against"].get(other, {}).get(metric)
+    return bool(more) and sign * more["mean"] > 0 and more["p_value"] < 0.05
 
 
 def _marked(change: Record) -> bool:
     return change["low"] > 0 or change["high"] < 0
 
 
-def _change(cell: Record | None, metric: str) -> str:
-    if cell is None:
-        return "not fitted"
-    change = cell["change"][metric]
+def _on(names: list[str], total: int | None = None) -> str:
+    """Return how many tasks there are, of how many, and which."""
+    of = "" if total is None else f" of {total}"
+    return f"{len(names)}{of} ({', '.join(names)})" if names else f"0{of}"
+
+
+def _shown(
+    parts: Iterable[Part], method: str, level: float, metric_of: Callable[[Record], str]
+) -> str:
+    """Return a method's change, the worst of those in several fits."""
+    found = []
+    for fit, task in parts:
+        metric = metric_of(task)
+        cells = {cell["level"]: cell for cell in task["cells"] if cell["method"] == method}
+        cell = cells.get(level) or cells.get(None)
+        if cell and (change := cell["change"].get(metric)):
+            own = "" if cell["level"] is not None else " (own damage)"
+            missed = MISSED if (method, cell["level"]) in _missed(fit) else ""
+            found.append((_sign(task, metric) * change["mean"], _change(change) + own + missed))
+    return min(found)[1] if found else "not fitted"
+
+
+def _change(change: Record) -> str:
     mark = "*" if _marked(change) else ""
-    own = "" if cell["level"] is not None else " (own damage)"
-    return f"{change['mean']:+.3f}{mark} [{change['low']:+.3f}, {change['high']:+.3f}]{own}"
+    return f"{change['mean']:+.3f}{mark} [{change['low']:+.3f}, {change['high']:+.3f}]"
 
 
 def main() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import importlib
-import importlib.metadata
 import inspect
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +20,7 @@ from beartype import BeartypeConf
 from beartype.door import is_bearable
 
 from grains._version import __version__
+from grains.discovery import discover
 from grains.errors import GrainsError, did_you_mean
 
 if TYPE_CHECKING:
@@ -30,31 +30,6 @@ T = TypeVar("T", bound="DataclassInstance")
 C = TypeVar("C", bound=type)
 _OURS = f"grains {__version__}"
 _NUMBERS = BeartypeConf(is_pep484_tower=True)  # an int is good where a float is wanted
-
-
-def discover(group: str) -> list[entrypoints.EntryPoint]:
-    """List the entry points of a group over all installed distributions, without importing any.
-
-    A source layout may be listed twice: repeats are dropped. One malformed file of any distribution
-    makes the reader raise: then each is read by itself, and only what cannot be read is left out.
-    """
-    try:
-        found = entrypoints.get_group_all(group)
-    except Exception:
-        found = list(_readable_points(group))
-    unique = {(point.name, point.module_name, point.object_name): point for point in found}
-    return list(unique.values())
-
-
-def _readable_points(group: str) -> Iterator[entrypoints.EntryPoint]:
-    for installed in importlib.metadata.distributions():
-        try:
-            points = installed.entry_points.select(group=group)
-        except Exception:  # whatever a reader stumbles over
-            continue
-        distro = entrypoints.Distribution(installed.name, installed.version)
-        for point in points:
-            yield entrypoints.EntryPoint(point.name, point.module, point.attr, distro=distro)
 
 
 @dataclass(frozen=True, kw_only=True)

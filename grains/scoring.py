@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
+from tqdm.auto import tqdm
 
 from grains.artifact import SteeringVector
 from grains.damage import Damage
@@ -58,6 +59,16 @@ class PairScores(Metric):
         first = torch.ones_like(ordered, dtype=torch.bool)
         first[1:] = ordered[1:] != ordered[:-1]
         return scores[where[first]].cpu()
+
+
+def score_part(
+    model: SteerableModel, part: Sequence[PairBatch], *, quiet: bool = True
+) -> Float[Tensor, "pairs 4"]:
+    """Return `score_pairs` of all batches in data order, under whatever steering is applied now."""
+    collected = PairScores()
+    for batch in tqdm(part, desc="Pairs", delay=2, leave=False, disable=quiet):
+        collected.update(batch.index, score_pairs(model, batch.pairs))
+    return collected.compute()
 
 
 class Panel:

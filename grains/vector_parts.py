@@ -21,7 +21,7 @@ from grains.hooks import Edit
 from grains.injectors.base import INJECTORS, Injector
 from grains.types import Positions, Site
 
-_SUMMABLE = ("additive", "normalized")
+SUMMABLE = ("additive", "normalized")
 """Injectors whose coefficient is the length of a displacement, so that two of them have a sum."""
 
 
@@ -163,10 +163,10 @@ def refuse_unsummable(one: Any, other: Any) -> None:
     is one of the same kind along the sum of the directions.
     """
     name = INJECTORS.name_of(one.injector)
-    if name not in _SUMMABLE:
+    if name not in SUMMABLE:
         raise GrainsError(
             f"vectors of the injector {name!r} have no sum, since it does not displace by "
-            f"coefficient * norm * direction; wanted {' or '.join(_SUMMABLE)}"
+            f"coefficient * norm * direction; wanted {' or '.join(SUMMABLE)}"
         )
     for what in ("site", "injector", "positions", "width"):
         ours, theirs = getattr(one, what), getattr(other, what)

@@ -17,7 +17,7 @@ LINES = 300
 
 # A room imports only from rooms on floors below its own.
 FLOORS = (
-    {"errors", "_version"},
+    {"errors", "_version", "discovery"},
     {"types", "registry", "layers", "storage", "strategies"},
     {"attributors", "maskers", "directions", "injectors", "metrics", "data", "hooks", "card"},
     {"models", "vector_parts", "cells"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import sys
 
 import pytest
@@ -21,6 +22,7 @@ from grains.methods import (
     CAA,
     CAST,
     ICV,
+    ITI,
     METHODS,
     Grains,
     LabelsShuffled,
@@ -29,6 +31,7 @@ from grains.methods import (
     RandomMasks,
     RepE,
     ReversedRanking,
+    Vector,
     VectorMethod,
 )
 from grains.models import SteerableModel
@@ -80,12 +83,25 @@ def vector_of(candidate) -> SteeringVector:
 
 
 def test_all_that_were_asked_for_are_there():
-    wanted = "caa repe icv actadd ablation cast iti vti grains objective_gradient".split()
+    wanted = "vector caa repe icv actadd ablation cast iti vti grains objective_gradient".split()
     controls = "random_direction random_masks shuffled_labels reversed_ranking".split()
     assert {*wanted, *controls} <= set(VECTORS)
     for name in VECTORS:
         role = "control" if name in controls else "rival"
         assert METHODS.get(name).role == ("ours" if name in wanted[-2:] else role)
+
+
+def test_what_is_no_method_by_itself_is_abstract_and_what_is_one_is_not_extended():
+    def below(cls):
+        return [cls, *(one for child in cls.__subclasses__() for one in below(child))]
+
+    ours = [one for one in below(VectorMethod) if one.__module__.startswith("grains.")]
+    assert {one for one in ours if getattr(one, "__final__", False)} == {
+        one for one in ours if not inspect.isabstract(one)
+    }
+    assert {METHODS.get(name) for name in VECTORS} < set(ours)
+    with pytest.raises(TypeError, match="abstract"):
+        VectorMethod()  # type: ignore[abstract]
 
 
 @every
@@ -189,6 +205,60 @@ def test_actadd_knows_one_pair(tiny):
     difference = (rows.toward[0] - rows.away[0])[0]
     wanted = difference / difference.norm()
     torch.testing.assert_close(vector_of(many[0]).directions[0], wanted, atol=1e-4, rtol=0)
+
+
+def sorted_by_length(given, size=3):
+    """Return the pairs as a comparison batches them: each with its place in the data."""
+    order = sorted(range(len(given)), key=lambda row: len(given[row].prompt + given[row].chosen))
+    return [
+        PairBatch(index=torch.tensor(rows), pairs=tuple(given[row] for row in rows))
+        for rows in (order[start : start + size] for start in range(0, len(order), size))
+    ]
+
+
+LONG_FIRST = [
+    dataclasses.replace(pair, prompt=f"{pair.prompt}{' and so on' * (5 - row)}")
+    for row, pair in enumerate(pairs(6))
+]
+
+
+def test_the_first_pairs_are_the_datas_first_however_they_are_batched():
+    given = material(None, LONG_FIRST)
+    mixed = dataclasses.replace(given, batches=sorted_by_length(LONG_FIRST))
+    assert mixed.batches[0].pairs[0] == LONG_FIRST[-1]
+    assert list(mixed.pairs().items()) == list(enumerate(LONG_FIRST))
+    for count in (1, 2, 4, 6, 9):
+        kept = [pair for batch, _ in mixed.parts(count) for pair in batch.pairs]
+        indices = [int(index) for batch, _ in mixed.parts(count) for index in batch.index]
+        assert sorted(indices) == list(range(min(count, 6)))
+        assert kept == [LONG_FIRST[index] for index in indices]
+    assert mixed.parts() == mixed.parts(6) == list(zip(mixed.batches, mixed.memos, strict=True))
+
+
+def test_a_cut_batch_knows_nothing_of_the_whole_one(tiny):
+    given = material(tiny(), size=4)
+    (whole, memo), (cut, fresh) = given.parts(5)
+    assert (whole, memo) == (given.batches[0], given.memos[0])
+    assert len(cut) == 1 and fresh not in given.memos
+    for of_all, some in ((ITI(heads=2), ITI(heads=2, pairs=5)), (Vector(), Vector(pairs=5))):
+        alone = some.fit(material(given.model, pairs(5), size=5))[0]
+        of_all.fit(given)
+        after = vector_of(some.fit(given)[0])
+        assert after.layers == vector_of(alone).layers
+        for layer, direction in after.directions.items():
+            wanted = vector_of(alone).directions[layer]
+            torch.testing.assert_close(direction, wanted, atol=1e-4, rtol=0)
+
+
+def test_actadd_takes_the_datas_first_pair_and_not_the_shortest(tiny):
+    model = tiny()
+    given = Material(model=model, batches=sorted_by_length(LONG_FIRST), layer_sets=SETS, quiet=True)
+    found, first, shortest = (
+        vector_of(METHODS.build("actadd").fit(some)[0]).directions[0]
+        for some in (given, material(model, LONG_FIRST[:1]), material(model, LONG_FIRST[-1:]))
+    )
+    torch.testing.assert_close(found, first, atol=1e-4, rtol=0)
+    assert (found - shortest).abs().max() > 1e-2
 
 
 def test_ablation_takes_out_what_it_found_and_more_mirrors_it(tiny):
@@ -370,8 +440,8 @@ def test_another_source_may_have_its_labels_shuffled(tiny):
     one = LabelsShuffled(source=Gradient()).fit(given)
     assert digest_of(one[0].steering) != digest_of(LabelsShuffled().fit(given)[0].steering)
     swapped = dataclasses.replace(LabelsShuffled(source=Gradient()).changed(given), share=1.0)
-    turned = VectorMethod(source=swapped).fit(given)[0]
-    straight = VectorMethod(source=Gradient()).fit(given)[0]
+    turned = Vector(source=swapped).fit(given)[0]
+    straight = Vector(source=Gradient()).fit(given)[0]
     torch.testing.assert_close(
         vector_of(turned).directions[0], -vector_of(straight).directions[0], atol=1e-4, rtol=0
     )

@@ -7,9 +7,12 @@ import torch
 
 from grains.data import PairBatch
 from grains.errors import GrainsError
+from grains.injectors import INJECTORS
 from grains.methods import Ascent, Material, ObjectiveGradient
 from grains.scoring import margin, score_pairs
 from grains.types import ContrastivePair
+from grains.vector_parts import SUMMABLE
+from tests.saying import says
 
 PAIRS = tuple(
     ContrastivePair(prompt=f"say {word}", chosen="a bright day", rejected="no, never again")
@@ -81,3 +84,18 @@ def test_strength_0_is_the_identity(tiny):
 def test_a_senseless_setting_is_refused(settings, said):
     with pytest.raises(GrainsError, match=said):
         Ascent(**settings)
+
+
+@pytest.mark.parametrize("name", INJECTORS.names())
+def test_what_is_trained_is_a_displacement(tiny, name):
+    injector = INJECTORS.build(name)
+    if name not in SUMMABLE:
+        with says(f"injector is '{name}'", "wanted additive or normalized"):
+            Ascent(injector=injector)
+        return
+    (candidate,) = Ascent(injector=injector, epochs=1, batch_size=4).fit(material(tiny("llama")))
+    assert candidate.steering.injector == injector
+
+
+def test_it_counts_as_a_rival():
+    assert (Ascent.role, ObjectiveGradient.role) == ("rival", "ours")

@@ -178,7 +178,21 @@ def test_the_method_offers_what_its_settings_say(tiny):
     assert steering.text == f"{SAID}\n\nQ: {QUESTION}\nA: They fly south\n\nQ: Why?\nA: Known"
 
 
+def test_the_examples_are_the_datas_first_and_not_the_shortest(tiny):
+    first, second = pair(), pair(prompt="Why?", chosen="Known")
+    batch = PairBatch(index=torch.tensor([1, 0]), pairs=(second, first))
+    given = Material(model=tiny("llama"), batches=[batch], layer_sets=[(1,)], quiet=True)
+    [(_, steering, _)] = METHODS.build("instruction", text=SAID, examples=1).fit(given)
+    assert steering.text == f"{SAID}\n\nQ: {QUESTION}\nA: They fly south"
+    [(_, steering, _)] = METHODS.build("instruction", text=SAID, examples=2).fit(given)
+    assert steering.text.endswith("A: They fly south\n\nQ: Why?\nA: Known")
+
+
 def test_mistakes_are_named(tiny):
+    for name in INSTRUCTIONS:
+        with says(f"text is '{name}'; wanted words of your own, or behaviour='{name}'"):
+            Instruction(text=name)
+        assert Instruction(text=f"Be {name}.").text == f"Be {name}."
     with says("behaviour is 'truthfull'", "did you mean 'truthful'", "the text"):
         Instruction(behaviour="truthfull")
     with says("examples is -1"):

@@ -12,10 +12,11 @@ import pytest
 
 from grains.attributors import ATTRIBUTORS
 from grains.directions import DIRECTION_FINDERS
+from grains.discovery import discover
 from grains.errors import GrainsError
 from grains.injectors import INJECTORS
 from grains.maskers import MASKERS
-from grains.registry import Registry, discover
+from grains.registry import Registry
 from grains.sources import SOURCES
 
 REGISTRIES = [ATTRIBUTORS, MASKERS, DIRECTION_FINDERS, INJECTORS, SOURCES]

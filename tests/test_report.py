@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import hashlib
 import json
 import re
@@ -149,17 +150,80 @@ def test_beside_caa_it_counts_what_is_told_apart_and_which_way():
     )
 
 
-def test_controls_show_an_effect_only_where_they_have_one():
+def test_controls_are_held_against_chance_and_nothing_is_claimed_of_no_effect():
     record = records.comparison()
     said = verdict(record, 0.05)
-    assert "**Controls** show no effect: p &lt; .05 in 0 of 2 changes" in said
+    assert "**Controls** p &lt; .05 in 0 of 2 changes, no more than chance would give: 0.1" in said
+    assert "were the changes independent. Tasks that share questions are not." in said
     for task in (0, 1):
         moved = cell_of(record, task, "random_direction", 0.05)
         moved["change"]["margin"] = records.change(0.9)
     said = verdict(record, 0.05)
-    assert "**Controls** show an effect: p &lt; .05 in 2 of 2 changes" in said
+    assert "**Controls** p &lt; .05 in 2 of 2 changes, more than chance would give: 0.1" in said
     assert "**random\\_direction** better than unsteered with p &lt; .05 on 2 of 2" in said
-    assert "show no effect" in verdict(record, 0.1)
+    assert "no more than chance" in verdict(record, 0.1)
+
+
+def test_a_reversed_ranking_is_no_null_control_and_is_held_against_what_it_reverses():
+    record = records.comparison()
+    fit = record["fits"][0]
+    control = records.method("turned", "control")
+    control["settings"] = {"name": "reversed_ranking"}
+    fit["methods"].append(control)
+    for task, mean in zip(fit["tasks"], (-0.4, 0.5, 0.0), strict=True):
+        cell = copy.deepcopy(cell_of(record, 0, "random_direction", 0.05))
+        cell |= {"method": "turned", "change": {"margin": records.change(mean)}}
+        task["cells"].append(cell)
+    said = verdict(record, 0.05)
+    assert "**Controls** p &lt; .05 in 0 of 2 changes" in said  # its own two are not among them
+    assert "other way than grains, and does on 1 of 2 tasks: mc1 -0.400 (p&lt;.001)" in said
+    assert "; the same way on 1: mc2 +0.500 (p&lt;.001)." in said
+    fit["methods"] = [one for one in fit["methods"] if one["name"] != "random_direction"]
+    for part in (fit["points"], *(task["cells"] for task in fit["tasks"])):
+        part[:] = [one for one in part if one["method"] not in ("random_direction", "grains")]
+    said = verdict(record, 0.05)
+    assert "**Controls** there are none." in said
+    assert "what it reverses has no change here to compare it with: mc1 -0.400" in said
+
+
+def test_what_was_not_brought_to_a_level_is_compared_with_nothing_there():
+    record = records.comparison()
+    record["fits"][0]["points"][0] |= {"reached": False, "kl": 0.012}  # grains at 0.05
+    said = verdict(record, 0.05)
+    assert "**Gives most** objective\\_gradient on 2 of 2 tasks: mc1 +0.300" in said
+    assert "Beside caa** grains" not in said and "Beside caa** objective" in said
+    assert "Cost on mmlu** margin: objective\\_gradient -0.030 (p=.600)" in said
+    assert "grains -0.040" not in said
+    assert "Beside caa** grains" in verdict(record, 0.1)
+    rows = [cells for _, cells in read(record).rows if cells[0].startswith("grains")]
+    assert "0.012 (not reached)" in rows[0]
+    record["fits"][0]["points"][4] |= {"reached": False}  # caa: none stands beside it
+    assert "Beside caa" not in verdict(record, 0.05)
+
+
+def test_each_reference_has_its_own_sentences():
+    record = records.comparison()
+    for task in record["fits"][0]["tasks"]:
+        for cell in task["cells"]:
+            if cell["method"] != "random_direction":
+                cell["against"]["random_direction"] = {"margin": records.change(0.25)}
+    said = verdict(record, 0.05)
+    for method in ("grains", r"objective\_gradient"):
+        assert f"**Beside caa** {method} is above it" in said
+        assert f"**Beside random\\_direction** {method} is above it" in said
+    assert said.count("**Beside random") == 2  # of ours, and of no rival
+
+
+def test_what_training_took_has_a_column_where_something_was_trained():
+    record = records.comparison()
+    assert "| budget |" not in Report(record).markdown()
+    for method in record["fits"][0]["methods"]:
+        method["budget"] = {"steps": 120, "pairs": 50} if method["name"] == "lora" else None
+    table = Report(record).markdown()
+    assert "| chosen | budget | fit, s |" in table
+    (line,) = (line for line in table.splitlines() if "What lora does" in line)
+    assert "| steps 120, pairs 50 |" in line
+    assert table.count("steps 120") == 1
 
 
 def test_no_control_is_said_too():

@@ -100,7 +100,8 @@ def _parser(command: str) -> Parser:
     add(
         "--neutral",
         metavar="NAME",
-        help="a data set on whose chosen answers damage is measured, instead of the data of the fit, or packaged text",
+        help="a data set on whose chosen answers damage is measured; without it, the one that the "
+        "fit measured it on, or packaged text",
     )
     add("--json", metavar="FILE", help="write everything, each question's values included")
     add("--overwrite", action="store_true", help="replace that file")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,20 +9,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from grains._version import __version__
 from grains.cells import CellStore, Tensors, digest_of
 from grains.comparison.fits import fitted
 from grains.comparison.plan import Behaviour, Named, Plan
 from grains.damage import Damage, DamageCurve, NeutralText
-from grains.data import Item, PairBatch
-from grains.data.base import pair_sha256
+from grains.data import Item
+from grains.data.base import by_length, pair_sha256
 from grains.errors import GrainsError
 from grains.evaluation import Scores, Task
 from grains.methods import Candidate, Material, Steering
 from grains.models import SteerableModel
-from grains.scoring import PairScores, margin, score_pairs
+from grains.scoring import margin, score_part
 from grains.steered import blind_to
 from grains.storage import Unwritable
 
@@ -134,7 +132,7 @@ class Bench:
         """What every method is fitted on."""
         return Material(
             model=self.model,
-            batches=of_like_length(self.data.train_dataloader(), self.data.batch_size),
+            batches=by_length(self.data.split.fit, self.data.batch_size),
             layer_sets=self.plan.layer_sets(len(self.model.blocks)),
             seed=self.plan.seed,
             quiet=self.quiet,
@@ -256,7 +254,7 @@ class Bench:
         return self._curves[digest]
 
     def _pair_scores(self, steering: Steering, coefficient: float) -> Tensor:
-        part = of_like_length(self.data.val_dataloader(), 32)
+        part = by_length(self.data.split.val, 32)
         key = {
             "what": "pairs",
             **self._who,
@@ -266,13 +264,8 @@ class Bench:
         }
 
         def scored() -> Tensors:
-            scores = PairScores()
             with steering.applied_to(self.model, coefficient):
-                for batch in tqdm(
-                    part, desc="Validation pairs", delay=2, leave=False, disable=self.quiet
-                ):
-                    scores.update(batch.index, score_pairs(self.model, batch.pairs))
-            return {"scores": scores.compute()}
+                return {"scores": score_part(self.model, part, quiet=self.quiet)}
 
         return self.store.get(key, scored)["scores"]
 
@@ -302,14 +295,3 @@ class _KeptCurve(DamageCurve):
             key = {**self._key, "coefficient": coefficient}
             self.known[coefficient] = Damage(*self._store.get(key, measured)["damage"].tolist())
         return self.known[coefficient]
-
-
-def of_like_length(batches: Sequence[PairBatch] | Any, size: int) -> list[PairBatch]:
-    """Return the same pairs in batches of like length, so that little is padded."""
-    pairs = [(i, p) for batch in batches for i, p in zip(batch.index, batch.pairs, strict=True)]
-    pairs.sort(key=lambda item: (len(item[1].prompt) + len(item[1].chosen), int(item[0])))
-    parts = [pairs[start : start + size] for start in range(0, len(pairs), size)]
-    return [
-        PairBatch(index=torch.stack([i for i, _ in part]), pairs=tuple(p for _, p in part))
-        for part in parts
-    ]

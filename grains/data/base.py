@@ -130,3 +130,23 @@ class PairBatch:
 
 
 DATASETS: Registry[PairDataset] = Registry("dataset", PairDataset)
+
+
+def by_length(
+    pairs: Sequence[ContrastivePair], size: int, start: int = 0, stop: int | None = None
+) -> list[PairBatch]:
+    """Return some pairs of a part in batches of like length, so that little is padded.
+
+    Args:
+        pairs: the part.
+        size: pairs in a batch.
+        start: the first of them.
+        stop: the one after the last; all to the end if None.
+    """
+
+    def length(place: int) -> int:
+        return len(pairs[place].prompt) + max(len(pairs[place].chosen), len(pairs[place].rejected))
+
+    order = sorted(range(len(pairs))[start:stop], key=length)
+    lots = [order[first : first + size] for first in range(0, len(order), size)]
+    return [PairBatch(index=torch.tensor(lot), pairs=tuple(pairs[i] for i in lot)) for lot in lots]

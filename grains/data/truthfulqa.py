@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, final
 
 from grains.data.base import DATASETS, PairDataset
 from grains.data.benchmarks import benchmark_rows
 from grains.data.items import Item, make_item
+from grains.data.origins import find_file
 from grains.data.rows import Row
+from grains.errors import GrainsError
 from grains.types import ContrastivePair
+
+_FILES = {
+    "binary": "truthfulqa_binary.jsonl",
+    "mc1": "truthfulqa_mc.jsonl",
+    "mc2": "truthfulqa_mc.jsonl",
+}
+_ALIKE = 0.25  # of two questions with their choices: words in both, as a share of all words
 
 
 @DATASETS.register("truthfulqa")
@@ -39,7 +50,14 @@ class TruthfulQA(PairDataset):
         return [pair for number, row in enumerate(rows) for pair in make(row, number)]
 
     def items(self) -> list[Item]:
-        """Read the questions of the variant, each with all its choices."""
+        """Read the questions of the variant, each with all its choices.
+
+        `also` of a question that the other file holds in other words has those words.
+        """
+        twins = self._twins()
+        return [replace(one, also=twins.get(one.prompt, ())) for one in self._asked()]
+
+    def _asked(self) -> list[Item]:
         items = []
         for number, row in enumerate(self._rows()):
             if self.variant == "binary":
@@ -51,11 +69,32 @@ class TruthfulQA(PairDataset):
         return items
 
     def _rows(self) -> list[Row]:
+        hub = ("truthfulqa/truthful_qa", "multiple_choice", "validation")
         if self.variant == "binary":
             hub = ("EleutherAI/truthful_qa_binary", None, "validation")
-            return benchmark_rows("truthfulqa", "truthfulqa_binary.jsonl", self.data_dir, hub)
-        hub = ("truthfulqa/truthful_qa", "multiple_choice", "validation")
-        return benchmark_rows("truthfulqa", "truthfulqa_mc.jsonl", self.data_dir, hub)
+        return benchmark_rows("truthfulqa", _FILES[self.variant], self.data_dir, hub)
+
+    def _twins(self) -> dict[str, tuple[str, ...]]:
+        """Return, by question, how the folder's other file words it.
+
+        No field links the two files, and answers were reworded too. So those questions that one
+        file alone holds are matched by the words of question and choices.
+        """
+        try:
+            there = [find_file(name, self.data_dir, "truthfulqa") for name in _FILES.values()]
+        except GrainsError:  # one file alone
+            return {}
+        if None in there:  # the hub's two sets ask the same 817 questions
+            return {}
+        binary, choices = (replace(self, variant=name)._asked() for name in ("binary", "mc1"))
+        twins: dict[str, tuple[str, ...]] = {}
+        for one in _alone(binary, choices):
+            others = _alone(choices, binary)
+            other = max(others, key=lambda item: _alike(one, item), default=None)
+            if other is not None and _alike(one, other) > _ALIKE:
+                twins[one.prompt] = (other.prompt,)
+                twins[other.prompt] = (*twins.get(other.prompt, ()), one.prompt)
+        return twins
 
     def _binary(self, row: Row, number: int) -> list[ContrastivePair]:
         choices, label = row.texts("choices"), row.integer("label")
@@ -96,6 +135,21 @@ class TruthfulQA(PairDataset):
             )
             for i, answer in enumerate(true)
         ]
+
+
+def _alone(items: Sequence[Item], others: Sequence[Item]) -> list[Item]:
+    """Return the questions that `others` do not ask, word for word."""
+    known = {question for item in others for question in item.questions()}
+    return [item for item in items if known.isdisjoint(item.questions())]
+
+
+def _alike(one: Item, other: Item) -> float:
+    """Return how many words two questions and their choices share, 0 to 1."""
+    first, second = (
+        set(re.findall(r"\w+", " ".join([item.prompt, *item.options]).casefold()))
+        for item in (one, other)
+    )
+    return len(first & second) / len(first | second)
 
 
 def _flattened(row: Row, variant: str) -> Row:

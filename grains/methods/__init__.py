@@ -9,7 +9,7 @@ from grains.methods.iti import ITI
 from grains.methods.lora import Lora
 from grains.methods.ours import Grains, ObjectiveGradient
 from grains.methods.rivals import CAA, CAST, ICV, VTI, Ablation, ActAdd, RepE
-from grains.methods.vector import VectorMethod
+from grains.methods.vector import Vector, VectorMethod, fit_vectors
 
 __all__ = [
     "CAA",
@@ -36,5 +36,7 @@ __all__ = [
     "RepE",
     "ReversedRanking",
     "Steering",
+    "Vector",
     "VectorMethod",
+    "fit_vectors",
 ]

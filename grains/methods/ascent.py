@@ -20,12 +20,13 @@ from grains.directions import MeanDifference
 from grains.errors import GrainsError
 from grains.fitting import Fit
 from grains.hooks import editing
-from grains.injectors import Injector, Normalized
+from grains.injectors import INJECTORS, Injector, Normalized
 from grains.layers import show_layers
 from grains.methods.base import METHODS, Candidate, Material, Method
 from grains.models import SteerableModel
 from grains.sources import Answers
 from grains.types import ContrastivePair, Positions, Reduction, checked_choice
+from grains.vector_parts import SUMMABLE
 
 Loss = Literal["margin", "dpo"]
 """What is climbed: the margin of all pairs alike, or of those not yet told apart."""
@@ -43,11 +44,14 @@ class Ascent(Method):
     the last step led, over all pairs several times. Each epoch offers its vector, so that
     validation pairs say how long to train. Layers get strengths of their own.
 
-    Source: bi-directional preference optimisation, Cao et al., NeurIPS 2024 (arXiv 2406.00045),
-    which trains one layer's vector by the same loss with both signs.
+    Source: bi-directional preference optimisation, Cao et al., NeurIPS 2024 (arXiv 2406.00045).
+    It trains one layer's vector, by the loss of DPO against the unsteered model, with a random sign
+    in each step; here several layers are trained together, each with a strength of its own, with
+    one sign, and by the margin itself unless `loss` says `dpo`, which counts from 0.
 
     Args:
-        injector: how hidden states are moved.
+        injector: how hidden states are moved: `additive` or `normalized`, under which what is
+            trained is a displacement.
         positions: where.
         loss: `margin`, whose gradient counts all pairs alike, or `dpo`: less, the better a pair is
             told apart already.
@@ -58,7 +62,7 @@ class Ascent(Method):
         reduction: how token log-probabilities become the score.
     """
 
-    role: ClassVar[str] = "ours"
+    role: ClassVar[str] = "rival"
 
     injector: Injector = field(default_factory=Normalized)
     positions: Positions = "all"
@@ -70,7 +74,13 @@ class Ascent(Method):
     reduction: Reduction = "mean"
 
     def __post_init__(self) -> None:
-        """Refuse settings that train nothing."""
+        """Refuse settings that train nothing, and injectors that do not displace."""
+        injector = INJECTORS.name_of(self.injector)
+        if injector not in SUMMABLE:
+            raise GrainsError(
+                f"the injector is {injector!r}, which does not displace by what is trained; wanted "
+                f"{' or '.join(SUMMABLE)}"
+            )
         checked_choice(self.loss, Loss, "loss")
         checked_choice(self.reduction, Reduction, "reduction")
         for name in ("beta", "learning_rate", "epochs", "batch_size"):
@@ -160,7 +170,7 @@ def _norms(material: Material, layers: Sequence[int]) -> dict[int, float]:
     """Return the mean lengths of hidden states, as other vectors have them."""
     arm = Arm(name="norms", source=Answers(), finder=MeanDifference())
     fit = Fit(material.model, [arm], [], [tuple(layers)], Normalized(), "all", material.seed)
-    for batch, memo in zip(material.batches, material.memos, strict=True):
+    for batch, memo in material.parts():
         fit.add(batch, memo)
     fit.find(quiet=True)
     return fit.found["norms"].norms

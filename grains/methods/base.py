@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -16,6 +17,7 @@ from grains.directions import Certificate
 from grains.models import SteerableModel
 from grains.registry import Registry
 from grains.sources import Memo
+from grains.types import ContrastivePair
 
 
 class Steering(Protocol):
@@ -77,6 +79,34 @@ class Material:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "memos", tuple(Memo() for _ in self.batches))
+
+    def pairs(self) -> dict[int, ContrastivePair]:
+        """Return each pair once by its index in the data, in that order, however it is batched."""
+        found = {
+            index: pair
+            for batch in self.batches
+            for index, pair in zip(batch.index.tolist(), batch.pairs, strict=True)
+        }
+        return dict(sorted(found.items()))
+
+    def parts(self, pairs: int | None = None) -> list[tuple[PairBatch, Memo]]:
+        """Return the batches with their memos: of the data's first `pairs` pairs, if given, alone.
+
+        A batch of which some pairs are left out gets a memo of its own.
+        """
+        whole = list(zip(self.batches, self.memos, strict=True))
+        if pairs is None:
+            return whole
+        first, found = set(list(self.pairs())[:pairs]), []
+        for batch, memo in whole:
+            kept = [row for row, index in enumerate(batch.index.tolist()) if index in first]
+            if len(kept) == len(batch):
+                found.append((batch, memo))
+            elif kept:
+                some = tuple(batch.pairs[row] for row in kept)
+                part = dataclasses.replace(batch, index=batch.index[kept], pairs=some)
+                found.append((part, Memo()))
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)

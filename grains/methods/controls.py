@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from itertools import chain, islice
 from typing import ClassVar, final
 
 import torch.distributed as dist
@@ -18,7 +17,7 @@ from grains.errors import GrainsError
 from grains.fitting import random_directions
 from grains.maskers import Reversed
 from grains.methods.base import METHODS, Candidate, Material
-from grains.methods.vector import VectorMethod
+from grains.methods.vector import VectorMethod, fit_vectors
 from grains.sources import SOURCES, DirectionSource, Masked, ShuffledLabels
 
 
@@ -35,7 +34,7 @@ class RandomDirection(VectorMethod):
 
     def fit(self, material: Material) -> list[Candidate]:
         """Put a random direction in the place of each that is found; no certificate is left."""
-        found = [(one.label, one.steering) for one in super().fit(material)]
+        found = [(one.label, one.steering) for one in fit_vectors(self, material)]
         vectors = [(label, made) for label, made in found if isinstance(made, SteeringVector)]
         norms = {layer: norm for _, made in vectors for layer, norm in made.norms.items()}
         drawn = random_directions(norms, vectors[0][1].width, material.seed).directions
@@ -56,8 +55,7 @@ class Changed(VectorMethod):
 
     def fit(self, material: Material) -> list[Candidate]:
         """Fit with the changed source, and with all else as it is."""
-        settings = {part.name: getattr(self, part.name) for part in dataclasses.fields(self)}
-        return VectorMethod(**{**settings, "source": self.changed(material)}).fit(material)
+        return fit_vectors(self, material, self.changed(material))
 
     @abstractmethod
     def changed(self, material: Material) -> DirectionSource:
@@ -119,7 +117,7 @@ class LabelsShuffled(Changed):
     def changed(self, material: Material) -> DirectionSource:
         """Swap those pairs whose lot is below the median."""
         shuffled = ShuffledLabels(source=self.source, seed=material.seed)
-        own = islice(chain.from_iterable(batch.pairs for batch in material.batches), self.pairs)
+        own = list(material.pairs().values())[: self.pairs]
         lots = everyones = [shuffled.lot(pair) for pair in own]
         if dist.is_available() and dist.is_initialized():
             gathered: list[list[float]] = [[]] * dist.get_world_size()

@@ -101,7 +101,8 @@ class Instruction(Method):
         behaviour: what is wanted: `truthful`, `honest`, `harmless`, `not_sycophantic`, `faithful`
             (to a text) or `grounded` (in a picture).
         text: the instruction in your own words, in place of that behaviour's.
-        examples: that many pairs of the fit follow, with their chosen answers: in-context learning.
+        examples: that many pairs of the fit, the first of the data, follow with their chosen
+            answers: in-context learning.
     """
 
     behaviour: str = "truthful"
@@ -112,13 +113,17 @@ class Instruction(Method):
         if self.behaviour not in INSTRUCTIONS:
             near = did_you_mean(self.behaviour, INSTRUCTIONS)
             raise GrainsError(f"behaviour is {self.behaviour!r}; {near}; or give the text")
+        if self.text in INSTRUCTIONS:
+            raise GrainsError(
+                f"text is {self.text!r}; wanted words of your own, or behaviour={self.text!r}"
+            )
         if self.examples < 0:
             raise GrainsError(f"examples is {self.examples}; wanted 0 or more")
 
     def fit(self, material: Material) -> list[Candidate]:
         """Return the instruction, the first pairs' chosen answers behind it."""
         text = INSTRUCTIONS[self.behaviour] if self.text is None else self.text
-        pairs = [pair for batch in material.batches for pair in batch.pairs]
+        pairs = list(material.pairs().values())
         if self.examples > len(pairs):
             raise GrainsError(
                 f"examples is {self.examples} and there are {len(pairs)} pairs to take them from; "

@@ -15,7 +15,6 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from grains.data import PairBatch
 from grains.errors import GrainsError
 from grains.fitting import RowStore, as_vector, find_directions
 from grains.injectors import Additive, Injector
@@ -97,9 +96,8 @@ class ITI(VectorMethod):
 
     def _rows(self, material: Material, heads: Sequence[int]) -> Rows:
         store = RowStore()
-        batches = list(_first(material.batches, self.pairs))
         for batch, memo in tqdm(
-            list(zip(batches, material.memos, strict=False)),
+            material.parts(self.pairs),
             desc="Rows",
             delay=2,
             leave=False,
@@ -139,15 +137,3 @@ def probe_accuracy(toward: Tensor, away: Tensor, folds: int) -> float:
 def _deviation(toward: Tensor, away: Tensor, direction: Tensor) -> float:
     along = torch.cat([toward, away]).double() @ direction.double()
     return float(along.std(correction=0))
-
-
-def _first(batches: Sequence[PairBatch], pairs: int | None) -> Sequence[PairBatch]:
-    if pairs is None:
-        return batches
-    kept, left = [], pairs
-    for batch in batches:
-        if left > 0:
-            some = {"index": batch.index[:left], "pairs": batch.pairs[:left]}
-            kept.append(dataclasses.replace(batch, **some))
-            left -= len(batch)
-    return kept

@@ -12,7 +12,7 @@ from typing import final
 from grains.directions import Centred, DifferencePCA, DirectionFinder
 from grains.injectors import Additive, Gated, Injector, Projection
 from grains.methods.base import METHODS
-from grains.methods.vector import VectorMethod
+from grains.methods.vector import VectorMethod, fit_vectors
 from grains.sources import Answers, DirectionSource, PerturbedImages
 
 _LAST = Answers(readout="last")
@@ -30,6 +30,8 @@ class CAA(VectorMethod):
     are read at all of their tokens, and each token keeps its length.
     """
 
+    fit = fit_vectors
+
 
 @final
 @METHODS.register("repe")
@@ -45,6 +47,7 @@ class RepE(VectorMethod):
     source: DirectionSource = _LAST
     direction_finder: DirectionFinder = field(default_factory=DifferencePCA)
     injector: Injector = field(default_factory=Additive)
+    fit = fit_vectors
 
 
 @final
@@ -60,6 +63,7 @@ class ICV(VectorMethod):
     source: DirectionSource = _LAST
     direction_finder: DirectionFinder = field(default_factory=DifferencePCA)
     layers: str | None = "all"
+    fit = fit_vectors
 
 
 @final
@@ -70,12 +74,13 @@ class ActAdd(VectorMethod):
 
     Source: activation addition, Turner et al., 2023 (arXiv 2308.10248). Its two prompts are written
     by hand, and their difference, token by token, is added to the first tokens of the prompt in one
-    layer. Here it is the first pair, read at the last token and added everywhere.
+    layer. Here it is the data's first pair, read at the last token and added everywhere.
     """
 
     source: DirectionSource = _LAST
     injector: Injector = field(default_factory=Additive)
     pairs: int | None = 1
+    fit = fit_vectors
 
 
 @final
@@ -92,6 +97,7 @@ class Ablation(VectorMethod):
     """
 
     injector: Injector = field(default_factory=Projection)
+    fit = fit_vectors
 
 
 @final
@@ -110,6 +116,7 @@ class CAST(VectorMethod):
 
     direction_finder: DirectionFinder = field(default_factory=Centred)
     injector: Injector = _GATED
+    fit = fit_vectors
 
 
 @final
@@ -125,3 +132,4 @@ class VTI(VectorMethod):
     source: DirectionSource = field(default_factory=PerturbedImages)
     direction_finder: DirectionFinder = field(default_factory=DifferencePCA)
     layers: str | None = "all"
+    fit = fit_vectors

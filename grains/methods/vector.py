@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
+from typing import final
 
 from tqdm.auto import tqdm
 
@@ -12,7 +12,7 @@ from grains.directions import DirectionFinder, MeanDifference
 from grains.fitting import Fit
 from grains.injectors import Injector, Normalized
 from grains.layers import parse_layers, show_layers
-from grains.methods.base import Candidate, Material, Method
+from grains.methods.base import METHODS, Candidate, Material, Method
 from grains.sources import Answers, DirectionSource
 from grains.types import Positions
 
@@ -21,13 +21,15 @@ from grains.types import Positions
 class VectorMethod(Method):
     """A steering vector: where rows come from, what is read from them, and how it acts.
 
+    How it is fitted is for what extends this to say; most do with `fit = fit_vectors`.
+
     Args:
         source: turns pairs into rows.
         direction_finder: turns rows into a direction a layer.
         injector: moves hidden states along it.
         positions: where.
         layers: such as `8-19` or `all`; the sets of the comparison, if not given.
-        pairs: fit on that many pairs only; on all, if not given.
+        pairs: fit on the first that many pairs of the data only; on all, if not given.
     """
 
     source: DirectionSource = field(default_factory=Answers)
@@ -37,37 +39,46 @@ class VectorMethod(Method):
     layers: str | None = None
     pairs: int | None = None
 
-    def fit(self, material: Material) -> list[Candidate]:
-        """Find directions once, and offer one vector for each set of layers."""
-        model = material.model
-        sets = list(material.layer_sets)
-        if self.layers is not None:
-            sets = [parse_layers(self.layers, len(self.source.blocks(model)))]
-        arm = Arm(name="steered", source=self.source, finder=self.direction_finder)
-        fit = Fit(model, [arm], [], sets, self.injector, self.positions, material.seed)
-        left = self.pairs
-        for batch, memo in tqdm(
-            list(zip(material.batches, material.memos, strict=True)),
-            desc="Rows",
-            delay=2,
-            leave=False,
-            disable=material.quiet,
-        ):
-            if left is None:
-                fit.add(batch, memo)
-            elif left > 0:
-                some = dataclasses.replace(
-                    batch, index=batch.index[:left], pairs=batch.pairs[:left]
-                )
-                fit.add(some)
-                left -= len(some.pairs)
-        fit.find(quiet=material.quiet)
-        marks = fit.found[arm.name].certificates
-        return [
-            Candidate(
-                show_layers(layers),
-                fit.vector(arm.name, layers),
-                {layer: marks[layer] for layer in layers},
-            )
-            for layers in sets
-        ]
+
+def fit_vectors(
+    method: VectorMethod, material: Material, source: DirectionSource | None = None
+) -> list[Candidate]:
+    """Find directions once, and offer one vector for each set of layers.
+
+    Args:
+        method: what says how.
+        material: what is fitted on.
+        source: in place of the method's own.
+
+    Raises:
+        GrainsError: as `Method.fit`.
+    """
+    model, source = material.model, source or method.source
+    sets = list(material.layer_sets)
+    if method.layers is not None:
+        sets = [parse_layers(method.layers, len(source.blocks(model)))]
+    arm = Arm(name="steered", source=source, finder=method.direction_finder)
+    fit = Fit(model, [arm], [], sets, method.injector, method.positions, material.seed)
+    for batch, memo in tqdm(
+        material.parts(method.pairs), desc="Rows", delay=2, leave=False, disable=material.quiet
+    ):
+        fit.add(batch, memo)
+    fit.find(quiet=material.quiet)
+    marks = fit.found[arm.name].certificates
+    return [
+        Candidate(
+            show_layers(layers),
+            fit.vector(arm.name, layers),
+            {layer: marks[layer] for layer in layers},
+        )
+        for layers in sets
+    ]
+
+
+@final
+@METHODS.register("vector")
+@dataclass(frozen=True, kw_only=True)
+class Vector(VectorMethod):
+    """A steering vector from any source, direction finder and injector; as they are, CAA."""
+
+    fit = fit_vectors

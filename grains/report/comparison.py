@@ -26,7 +26,7 @@ from grains.report.making import facts_table, making_section, methods_sections
 from grains.report.numbers import in_full, number_or_dash, shown, significant
 from grains.report.record import Comparison, Fit, Number, Task
 from grains.report.task_table import task_table
-from grains.report.verdict import aside, effects, verdict
+from grains.report.verdict import aside, effects, missed, verdict
 
 UNSTEERED = "unsteered"
 
@@ -86,7 +86,8 @@ _SIGNS = Text(
 
 _CHANGES = Text(
     text="Changes of each task's main metric against the unsteered model, with the p-value of a "
-    "sign-flip test over questions. Their intervals, of a paired bootstrap, are in the tables below.",
+    "sign-flip test over questions. Their intervals, of a paired bootstrap, are in the tables "
+    "below. A method that was not brought to a level is compared with none there.",
     faint=True,
 )
 
@@ -111,6 +112,7 @@ def _overview(fit: Fit, level: float, looks: Mapping[str, Look]) -> Table:
     shares: dict[str, list[float]] = {}
     entries: dict[str, list[Entry]] = {look: [] for look in looks}
     stands: dict[str, Number] = {}
+    short = missed(fit, level)
     for task in tasks:
         every = ("ours", "rival", "control")
         here = [*effects(fit, task, level, every), *effects(fit, task, None, every)]
@@ -136,8 +138,9 @@ def _overview(fit: Fit, level: float, looks: Mapping[str, Look]) -> Table:
     for point in fit.points:
         if point.level in (level, None):
             stands[point.method] = point.level
+            behind = " (not reached)" if point.method in short else ""
             entries[point.method] += [
-                Entry(text=shown(point.kl, ".3g"), value=point.kl),
+                Entry(text=shown(point.kl, ".3g") + behind, value=point.kl),
                 Entry(text=shown(point.perplexity_ratio), value=point.perplexity_ratio),
             ]
     rows = [
@@ -147,15 +150,16 @@ def _overview(fit: Fit, level: float, looks: Mapping[str, Look]) -> Table:
         )
         for name in sorted(
             (name for name in stands if any(one.value is not None for one in entries[name])),
-            key=lambda name: -sum(shares.get(name, [0.0])),
+            key=lambda name: (name in short, -sum(shares.get(name, [0.0]))),
         )
     ]
     return Table(
         columns=("method", *(_heading(task) for task in tasks), "KL", "ppl ratio"),
         rows=tuple(rows),
         caption="Change of each task's main metric against the unsteered model; orange is better, "
-        "blue is worse, full colour is the task's largest change. Bold: p < .05 (paired "
-        "bootstrap). KL and perplexity ratio on neutral text.",
+        "blue is worse, full colour is the task's largest change. Bold: p < .05 (sign-flip "
+        "test). KL and perplexity ratio on neutral text; methods that were not brought to the "
+        "level come last.",
     )
 
 

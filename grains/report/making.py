@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -42,17 +42,7 @@ def methods_sections(fit: Fit, looks: Mapping[str, Look]) -> Iterator[Section]:
         folded = len(rows) > 12
         table = certificates_table(rows, "method")
         yield Section(title="Certificates", blocks=(table,), folded=folded)
-    yield Section(
-        title="Methods",
-        blocks=(
-            Table(
-                columns=("method", "role", "what it does", "settings", "chosen", "fit, s"),
-                rows=tuple(_method(one, looks[one.name]) for one in ordered),
-                texts=5,
-            ),
-        ),
-        folded=True,
-    )
+    yield Section(title="Methods", blocks=(_methods(ordered, looks),), folded=True)
 
 
 def certificates_table(rows: list[Row], heading: str) -> Table:
@@ -148,7 +138,19 @@ def _candidates(fit: Fit, looks: Mapping[str, Look]) -> Table:
     )
 
 
-def _method(method: Method, look: Look) -> Row:
+def _methods(methods: Sequence[Method], looks: Mapping[str, Look]) -> Table:
+    """Return what each method is; what training took has a column where something was trained."""
+    budget = ("budget",) if any(method.budget for method in methods) else ()
+    columns = ("method", "role", "what it does", "settings", "chosen", *budget, "fit, s")
+    return Table(
+        columns=columns,
+        rows=tuple(_method(one, looks[one.name], bool(budget)) for one in methods),
+        texts=len(columns) - 1,
+    )
+
+
+def _method(method: Method, look: Look, with_budget: bool) -> Row:
+    budget = ", ".join(f"{name} {text}" for name, text in _flat(method.budget))
     settings = ", ".join(f"{name} {text}" for name, text in _flat(method.settings))
     error = f"not fitted: {method.error}" if method.error else ""
     return Row(
@@ -158,6 +160,7 @@ def _method(method: Method, look: Look) -> Row:
             Entry(text=error or method.summary or MISSING, weight="warn" if error else ""),
             Entry(text=settings or MISSING),
             Entry(text=method.chosen or MISSING),
+            *([Entry(text=budget or MISSING)] if with_budget else []),
             Entry(text=shown(method.seconds, ".1f"), value=method.seconds),
         )
     )

@@ -85,7 +85,7 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """A way to steer; `role` is `ours`, `rival` or `control`."""
+    """A way to steer; `role` is `ours`, `rival` or `control`, `budget` what its training took."""
 
     name: str
     label: str | None = None
@@ -96,12 +96,18 @@ class Method:
     error: str | None = None
     candidates: tuple[Candidate, ...] = ()
     chosen: str | None = None
+    budget: Mapping[str, Any] = field(default_factory=dict)
     certificates: Mapping[str, Certificate] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
         """The label, or else the name."""
         return self.label or self.name
+
+    @property
+    def kind(self) -> str:
+        """The name under which the method is registered, whatever it is called here."""
+        return str(self.settings.get("name", self.name))
 
 
 @dataclass(frozen=True, kw_only=True)

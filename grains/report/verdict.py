@@ -9,6 +9,9 @@ from typing import NamedTuple
 from grains.report.numbers import SIGNIFICANT, briefly, listed, shown, shown_p, significant
 from grains.report.record import Cell, Change, Fit, Method, Number, Task
 
+PLAIN, REVERSED = "grains", "reversed_ranking"
+"""The second masks what the first keeps: a control whose effect is the opposite, not none."""
+
 Said = tuple[str, str]
 """What a sentence is about, and the sentence."""
 
@@ -38,6 +41,19 @@ def effects(
             gain = change.mean * task.sign(task.main)
             found.append(Effect(methods[cell.method], task, change, gain))
     return sorted(found, key=lambda effect: -effect.gain)
+
+
+def missed(fit: Fit, level: Number) -> set[str]:
+    """Return the names of the methods that were not brought to a level of damage."""
+    return {one.method for one in fit.points if one.level == level and one.reached is False}
+
+
+def compared(
+    fit: Fit, task: Task, level: Number, roles: Sequence[str] = ("ours", "rival")
+) -> list[Effect]:
+    """Return `effects` at equal damage: those of methods that were brought to the level."""
+    short = missed(fit, level)
+    return [one for one in effects(fit, task, level, roles) if one.method.name not in short]
 
 
 def verdict(fit: Fit, level: float) -> list[Said]:
@@ -70,7 +86,7 @@ def aside(fit: Fit) -> list[Said]:
 
 
 def _first(fit: Fit, tasks: Sequence[Task], level: float) -> Iterator[Said]:
-    ranked = [found for task in tasks if (found := effects(fit, task, level))]
+    ranked = [found for task in tasks if (found := compared(fit, task, level))]
     if not ranked:
         return
     wins: dict[str, list[Effect]] = {}
@@ -104,46 +120,53 @@ def _reaches(effect: Effect, first: Effect) -> bool:
 
 def _against(fit: Fit, tasks: Sequence[Task], level: float) -> Iterator[Said]:
     titles = {method.name: method.title for method in fit.methods}
+    short = missed(fit, level)
     for other in references(fit):
         for method in fit.methods:
-            if method.role != "ours" or method.name == other:
+            if method.role != "ours" or short & {method.name, other}:
                 continue
-            compared = [
+            beside = [
                 Effect(method, task, change, change.mean * task.sign(task.main))
                 for task in tasks
                 for cell in _cells(task, method, level)
                 if (change := cell.against.get(other, {}).get(task.main)) is not None
                 and change.mean is not None
             ]
-            if not compared:
+            if not beside:
                 continue
-            told = [one for one in compared if significant(one.change)]
+            told = [one for one in beside if significant(one.change)]
             above, below = _parted(told)
             text = (
-                f"{method.title} is above it with p < .05 on {len(above)} of {len(compared)} tasks"
+                f"{method.title} is above it with p < .05 on {len(above)} of {len(beside)} tasks"
                 f"{_behind(above)}; below it on {len(below)}{_behind(below)}."
             )
             yield f"Beside {titles.get(other, other)}", text
 
 
 def _controls(fit: Fit, tasks: Sequence[Task], level: float) -> Iterator[Said]:
-    found = [one for task in tasks for one in effects(fit, task, level, ("control",))]
-    tested = [one for one in found if one.change.p_value is not None]
+    """Say how controls that should do nothing do, and whether a reversed one does the reverse."""
+    found = [one for task in tasks for one in compared(fit, task, level, ("control",))]
+    tested = [
+        one for one in found if one.change.p_value is not None and one.method.kind != REVERSED
+    ]
     if not tested:
-        none = not any(method.role == "control" for method in fit.methods)
-        yield "Controls", "there are none." if none else "no change with a p-value is known."
-        return
-    moved = [one for one in tested if significant(one.change)]
-    by_chance = _at_least(len(moved), len(tested))
-    yield (
-        "Controls",
-        f"{'show an effect' if by_chance < SIGNIFICANT else 'show no effect'}: p < .05 in "
-        f"{len(moved)} of {len(tested)} changes; chance gives {SIGNIFICANT * len(tested):.1f}, and "
-        f"that many or more with probability {shown_p(by_chance)}.",
-    )
+        controls = [one for one in fit.methods if one.role == "control" and one.kind != REVERSED]
+        yield "Controls", "no change with a p-value is known." if controls else "there are none."
+    else:
+        moved = [one for one in tested if significant(one.change)]
+        by_chance = _at_least(len(moved), len(tested))
+        yield (
+            "Controls",
+            f"p < .05 in {len(moved)} of {len(tested)} changes, "
+            f"{'more' if by_chance < SIGNIFICANT else 'no more'} than chance would give: "
+            f"{SIGNIFICANT * len(tested):.1f}, and that many or more with probability "
+            f"{shown_p(by_chance)}, were the changes independent. Tasks that share questions are "
+            "not.",
+        )
     for method in fit.methods:
-        own = [one for one in tested if one.method == method]
-        if own:
+        if method.kind == REVERSED:
+            yield from _reversed(fit, method, tasks, level)
+        elif own := [one for one in tested if one.method == method]:
             better, worse = _parted([one for one in own if significant(one.change)])
             most = max(own, key=lambda one: abs(one.gain))
             yield (
@@ -153,9 +176,34 @@ def _controls(fit: Fit, tasks: Sequence[Task], level: float) -> Iterator[Said]:
             )
 
 
+def _reversed(fit: Fit, method: Method, tasks: Sequence[Task], level: float) -> Iterator[Said]:
+    """Say whether what reverses GrAInS does the reverse of it: it is no null control."""
+    plain = [one for one in fit.methods if one.kind == PLAIN]
+    source = method.settings.get("source")
+    plain.sort(key=lambda one: one.settings.get("source") != source)  # the one it was made from
+    own, pairs = [], []
+    for task in tasks:
+        found = {one.method.name: one for one in compared(fit, task, level, ("ours", "control"))}
+        if method.name in found:
+            own.append(found[method.name])
+            pairs += [(own[-1], found[one.name]) for one in plain[:1] if one.name in found]
+    if pairs:
+        other = [one for one, first in pairs if one.gain * first.gain < 0]
+        same = [one for one, first in pairs if one.gain * first.gain > 0]
+        yield (
+            method.title,
+            f"is no null control: it should point the other way than {plain[0].title}, and does on "
+            f"{len(other)} of {len(pairs)} tasks{_behind(other)}; the same way on "
+            f"{len(same)}{_behind(same)}.",
+        )
+    elif own:
+        text = "is no null control, and what it reverses has no change here to compare it with"
+        yield method.title, f"{text}: {_list(own)}."
+
+
 def _side_effects(fit: Fit, level: float) -> Iterator[Said]:
     for task in (task for task in fit.tasks if not task.effect):
-        found = effects(fit, task, level)
+        found = compared(fit, task, level)
         if not found:
             continue
         parts = [one for one in found if one.method.role == "ours"]
@@ -179,9 +227,9 @@ def _damage(fit: Fit, level: float) -> Iterator[Said]:
         (low, least), (high, most) = ratios[0], ratios[-1]
         text = f"perplexity on neutral text is {shown(low)} of the unsteered ({least})"
         yield "Damage", f"{text} to {shown(high)} ({most})."
-    missed = [point for point in points if point.reached is False]
-    if missed:
-        names = listed(f"{titles[one.method]} (KL {shown(one.kl, '.3g')})" for one in missed)
+    short = [point for point in points if point.reached is False]
+    if short:
+        names = listed(f"{titles[one.method]} (KL {shown(one.kl, '.3g')})" for one in short)
         yield "Not brought to this level", f"{names}."
 
 

@@ -18,6 +18,7 @@ from grains.cells import CellStore
 from grains.choice import choose, parse_coefficients
 from grains.damage import Budget
 from grains.data import DATASETS, PairDataset, SteeringDataModule, neutral_texts
+from grains.data.base import by_length
 from grains.directions import DIRECTION_FINDERS
 from grains.errors import GrainsError, did_you_mean
 from grains.injectors import INJECTORS
@@ -30,7 +31,7 @@ from grains.sweep.halving import Halving
 from grains.sweep.progress import Progress
 from grains.sweep.result import SweepResult, result_of
 from grains.sweep.search import Search
-from grains.sweep.work import Work, by_length
+from grains.sweep.work import Work
 from grains.types import Reduction, checked_choice
 
 _LISTS: dict[str, Any] = {

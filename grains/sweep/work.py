@@ -22,7 +22,7 @@ from grains.damage import NO_DAMAGE, Damage, DamageCurve, NeutralText
 from grains.data import PairBatch
 from grains.data.base import pair_sha256, sha256_of
 from grains.models import SteerableModel
-from grains.scoring import PairScores, score_pairs
+from grains.scoring import score_part
 from grains.sources import SOURCES, DirectionSource, Memo, Rows
 from grains.sweep.progress import Progress
 from grains.types import Attribution, ContrastivePair
@@ -95,11 +95,8 @@ class Work:
         """Return `score_pairs` of some pairs in data order, unsteered if no vector is given."""
 
         def score() -> Tensors:
-            collected = PairScores()
             with vector.applied_to(self.model) if vector else nullcontext():
-                for batch in part:
-                    collected.update(batch.index, score_pairs(self.model, batch.pairs))
-            return {"scores": collected.compute()}
+                return {"scores": score_part(self.model, part)}
 
         pairs = sha256_of(_content(batch.pairs) for batch in part)
         key = {"scores": vector and digest_of(vector), "pairs": pairs}
@@ -127,26 +124,6 @@ class Work:
     @functools.cached_property
     def _neutral_content(self) -> str:
         return _content(self.neutral)
-
-
-def by_length(
-    pairs: Sequence[ContrastivePair], size: int, start: int, stop: int
-) -> list[PairBatch]:
-    """Return some pairs of a part in batches of like length, so that little is padded.
-
-    Args:
-        pairs: the part.
-        size: pairs in a batch.
-        start: the first of them.
-        stop: the one after the last.
-    """
-
-    def length(place: int) -> int:
-        return len(pairs[place].prompt) + max(len(pairs[place].chosen), len(pairs[place].rejected))
-
-    order = sorted(range(start, stop), key=length)
-    lots = [order[first : first + size] for first in range(0, len(order), size)]
-    return [PairBatch(index=torch.tensor(lot), pairs=tuple(pairs[i] for i in lot)) for lot in lots]
 
 
 class BatchMemo(Memo):
