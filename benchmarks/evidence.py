@@ -25,7 +25,7 @@ PLAN = Path(__file__).with_suffix(".yaml")
 OUT = Path("out/evidence")
 JUDGED = (0.05, 0.1)  # levels at which goals are stated
 SHOWN = 0.1  # in the README
-RIVAL, ATTRIBUTED, UNATTRIBUTED = "caa", "grains", "random_masks"
+RIVAL, BY_CREDIT, BY_LOT = "caa", "grains", "random_masks"
 OWN = ("mc1", "mc2", "accuracy")  # what a benchmark is known by; the margin moves before it does
 MISSED = " †"
 
@@ -42,10 +42,8 @@ def own_metric(task: Record) -> str:
     return next((name for name in OWN if name in task["unsteered"]), task["main"])
 
 
-METRICS: dict[str, Callable[[Record], str]] = {
-    "the margin, which gradients ascend and candidates are chosen by": main_metric,
-    "the benchmark's own metric": own_metric,
-}
+Metric = Callable[[Record], str]
+METRICS: dict[str, Metric] = {"margin": main_metric, "the benchmark's own metric": own_metric}
 
 
 def best_of_ours(fit: Record) -> str | None:
@@ -54,7 +52,8 @@ def best_of_ours(fit: Record) -> str | None:
         method["name"]: candidate["val_margin"]
         for method in fit["methods"]
         for candidate in method["candidates"]
-        if method["role"] == "ours" and candidate["label"] == method["chosen"]
+        if method["role"] == "ours" and not method["error"]
+        if candidate["label"] == method["chosen"]
     }
     return max(margins, key=margins.__getitem__, default=None)
 
@@ -69,12 +68,13 @@ def standing(fit: Record, task: Record, level: float) -> dict[str, Record]:
 def goals(record: Record, level: float) -> str:
     """Say where the best of ours stands, whether controls are silent, and what it costs."""
     picked = {fit["name"]: best_of_ours(fit) for fit in record["fits"]}
-    names = "; ".join(f"{fit}: {ours or 'none of ours was fitted'}" for fit, ours in picked.items())
+    names = "; ".join(f"{fit}: {ours or 'none was fitted'}" for fit, ours in picked.items())
     said = [f"**KL {level:g} nats a token.** The best of ours by validation margin: {names}."]
+    for what, metric_of in METRICS.items():
+        effects = [_effects(record, level, metric_of)] if any(picked.values()) else []
+        said.append(" ".join([f"By {what}:", *effects, _controls(record, level, metric_of)]))
     if any(picked.values()):
-        said += [f"By {what}: {_effects(record, level, of)}" for what, of in METRICS.items()]
         said += _costs(record, level)
-    said += [f"By {what}: {_controls(record, level, of)}" for what, of in METRICS.items()]
     missed = [
         f"{name} ({fit['name']})"
         for fit in record["fits"]
@@ -86,61 +86,53 @@ def goals(record: Record, level: float) -> str:
     return "\n- ".join(said)
 
 
-def _effects(record: Record, level: float, metric_of: Callable[[Record], str]) -> str:
+def _effects(record: Record, level: float, metric_of: Metric) -> str:
     """Say on which tasks the best of ours is level with the first, beats CAA, and so on."""
-    total = 0
-    near: list[str] = []
-    behind: list[str] = []
-    below: list[str] = []
-    beats: list[str] = []
-    twice: list[str] = []
-    masks: list[str] = []
-    for fit, task in _tasks(record, effect=True):
+    tasks = list(_tasks(record, effect=True))
+    on: dict[str, list[str]] = {
+        what: [] for what in ("near", "behind", "below", "rival", "twice", "by lot")
+    }
+    for fit, task in tasks:
         name, metric, cells = task["name"], metric_of(task), standing(fit, task, level)
-        sign = _sign(task, metric)
+        sign, ours = _sign(task, metric), best_of_ours(fit)
         change = {one: c["change"][metric] for one, c in cells.items() if metric in c["change"]}
-        total += 1
-        ours = best_of_ours(fit)
         if ours not in change:
-            behind.append(f"{name} (it does not stand there)")
+            on["behind"].append(f"{name}, where it does not stand")
             continue
         gain = {one: sign * found["mean"] for one, found in change.items()}
         first = max(gain, key=gain.__getitem__)
-        worse = change[first]["low" if sign > 0 else "high"]
-        if gain[ours] >= sign * worse:
-            near.append(name)
-        else:
-            behind.append(f"{name} ({first})")
-        if gain[ours] < 0:
-            below.append(name)
-        if _beats(cells[ours], RIVAL, metric, sign):
-            beats.append(name)
-        if gain[ours] >= 2 * gain.get(RIVAL, 0) > 0:
-            twice.append(name)
-        if _beats(cells[ours], UNATTRIBUTED, metric, sign):
-            masks.append(name)
+        near = gain[ours] >= sign * change[first]["low" if sign > 0 else "high"]
+        for what, holds in {
+            "near": near,
+            "below": gain[ours] < 0,
+            "rival": _beats(cells, ours, RIVAL, metric, sign),
+            "twice": gain[ours] >= 2 * gain.get(RIVAL, 0) > 0,
+            "by lot": _beats(cells, ours, BY_LOT, metric, sign),
+        }.items():
+            on[what] += [name] if holds else []
+        on["behind"] += [] if near else [f"{name}: {first}"]
+    said = {what: _on(names) for what, names in on.items()}
     return (
-        f"it is first, or within the interval of the first, on {_on(near, total)}, behind on "
-        f"{_on(behind)}, and below unsteered on {_on(below)}. It beats {RIVAL} with p < 0.05 on "
-        f"{_on(beats)}, moves at least twice as far as {RIVAL} on {_on(twice)}, and beats "
-        f"{UNATTRIBUTED} with p < 0.05 on {_on(masks)}."
+        f"it is first, or within the interval of the first, on {_on(on['near'], len(tasks))}; "
+        f"behind on {said['behind']}; below unsteered on {said['below']}. It beats {RIVAL} with "
+        f"p < 0.05 on {said['rival']}, moves at least twice as far as {RIVAL} on {said['twice']}, "
+        f"and beats {BY_LOT} with p < 0.05 on {said['by lot']}."
     )
 
 
-def _controls(record: Record, level: float, metric_of: Callable[[Record], str]) -> str:
+def _controls(record: Record, level: float, metric_of: Metric) -> str:
     """Say whether masks by lot are worse than by credit, and which controls show an effect."""
     worse, loud = [], []
     for fit, task in _tasks(record, effect=True):
         metric, cells = metric_of(task), standing(fit, task, level)
-        if ATTRIBUTED in cells:
-            if _beats(cells[ATTRIBUTED], UNATTRIBUTED, metric, _sign(task, metric)):
-                worse.append(task["name"])
+        if _beats(cells, BY_CREDIT, BY_LOT, metric, _sign(task, metric)):
+            worse.append(task["name"])
         for method in fit["methods"]:
             change = cells.get(method["name"], {"change": {}})["change"].get(metric)
             if method["role"] == "control" and change and _marked(change):
                 loud.append(f"{method['name']} on {task['name']} ({change['mean']:+.3f})")
     return (
-        f"{UNATTRIBUTED} is worse than {ATTRIBUTED} with p < 0.05 on {_on(worse)}. Controls whose "
+        f"{BY_LOT} is worse than {BY_CREDIT} with p < 0.05 on {_on(worse)}. Controls whose "
         f"interval leaves out 0: {', '.join(loud) or 'none'}."
     )
 
@@ -165,7 +157,7 @@ def _costs(record: Record, level: float) -> Iterable[str]:
         yield f"{title}, {metric}: the best of ours {loses} ({name}, {fit})."
 
 
-def table(record: Record, level: float, metric_of: Callable[[Record], str]) -> str:
+def table(record: Record, level: float, metric_of: Metric) -> str:
     """Return methods by tasks: the change of a metric of each at a level of damage."""
     tasks, sides = list(_tasks(record, effect=True)), _sides(record)
     roles = {one["name"]: one["role"] for fit in record["fits"] for one in fit["methods"]}
@@ -195,22 +187,23 @@ def section(record: Record) -> tuple[str, str]:
     head = (
         f"SmolLM2-135M-Instruct in {plan['dtype']}. Fits: {fits}; {sizes['fit']} pairs to fit and "
         f"{sizes['val']} to choose each, at most {plan['limit']} unseen questions a task. Change "
-        "against unsteered with its 95 % paired-bootstrap interval, * where that leaves out 0. "
-        "Every method is brought to the same KL to the unsteered model on neutral text by its "
-        "coefficient;† where that could not be, for which it counts for no goal. An instruction "
-        "has no strength and stands at its own damage. Perplexity is that of the neutral text by "
-        "which coefficients are found."
+        "against unsteered with its 95 % paired-bootstrap interval, * where that leaves out 0: of "
+        "the margin, which gradients ascend and candidates are chosen by (of `mc2`, which has "
+        "none), and of the metric that a benchmark is known by. Every method is brought to the "
+        "same KL to the unsteered model on neutral text by its coefficient; † where that could not "
+        "be, which counts for no goal. An instruction has no strength and stands at its own "
+        "damage. `perplexity` is of the neutral text by which coefficients are found."
     )
     said = [goals(record, level) for level in JUDGED]
-
-    def tables(level: float) -> list[str]:
-        return [
-            f"**KL {level:g} nats a token, by {what}.**\n\n{table(record, level, of)}"
-            for what, of in METRICS.items()
+    tables = {
+        level: [
+            f"**KL {level:g} nats a token, by {what}.**\n\n{table(record, level, metric_of)}"
+            for what, metric_of in METRICS.items()
         ]
-
-    every = [head, *said, *(one for level in record["levels"] for one in tables(level))]
-    short = [head, *said, *tables(SHOWN)]
+        for level in record["levels"]
+    }
+    every = [head, *said, *(one for some in tables.values() for one in some)]
+    short = [head, *said, *tables[SHOWN]]
     return "\n\n".join([*every, Report(record).markdown()]), "\n\n".join(short)
 
 
@@ -241,8 +234,11 @@ def _sign(task: Record, metric: str) -> int:
     return -1 if task["higher_is_better"].get(metric) is False else 1
 
 
-def _beats(cell: Record, other: str, metric: str, sign: int) -> bool:
-    more = cell["against"].get(other, {}).get(metric)
+def _beats(cells: Mapping[str, Record], one: str, other: str, metric: str, sign: int) -> bool:
+    """Return whether one method is better than another, of which both stand at the level."""
+    if one not in cells or other not in cells:
+        return False
+    more = cells[one]["against"].get(other, {}).get(metric)
     return bool(more) and sign * more["mean"] > 0 and more["p_value"] < 0.05
 
 
@@ -256,20 +252,19 @@ def _on(names: list[str], total: int | None = None) -> str:
     return f"{len(names)}{of} ({', '.join(names)})" if names else f"0{of}"
 
 
-def _shown(
-    parts: Iterable[Part], method: str, level: float, metric_of: Callable[[Record], str]
-) -> str:
+def _shown(parts: Iterable[Part], method: str, level: float, metric_of: Metric) -> str:
     """Return a method's change, the worst of those in several fits."""
-    found = []
+    found, none = [], "not fitted"
     for fit, task in parts:
         metric = metric_of(task)
         cells = {cell["level"]: cell for cell in task["cells"] if cell["method"] == method}
         cell = cells.get(level) or cells.get(None)
+        none = "no value" if cell else none
         if cell and (change := cell["change"].get(metric)):
             own = "" if cell["level"] is not None else " (own damage)"
             missed = MISSED if (method, cell["level"]) in _missed(fit) else ""
             found.append((_sign(task, metric) * change["mean"], _change(change) + own + missed))
-    return min(found)[1] if found else "not fitted"
+    return min(found)[1] if found else none
 
 
 def _change(change: Record) -> str:

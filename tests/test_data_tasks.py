@@ -115,6 +115,71 @@ def test_what_was_fitted_on_in_one_form_is_seen_in_every_form(fitted, scored):
     assert unseen(items, {"0" * 12}) == items
 
 
+def truthful(folder, binary, choices):
+    """Write both files of TruthfulQA: question, true and false answer of each row."""
+    files = {
+        "truthfulqa_binary.jsonl": [
+            {"id": f"b{row}", "question": ask, "choices": [true, false], "label": 0}
+            for row, (ask, true, false) in enumerate(binary)
+        ],
+        "truthfulqa_mc.jsonl": [
+            {
+                "id": f"m{row}",
+                "question": ask,
+                **{f"{form}_choices": [true, false] for form in ("mc1", "mc2")},
+                **{f"{form}_labels": [1, 0] for form in ("mc1", "mc2")},
+            }
+            for row, (ask, true, false) in enumerate(choices)
+        ],
+    }
+    for name, rows in files.items():
+        if rows:
+            (folder / name).write_text("\n".join(map(json.dumps, rows)))
+    return [TruthfulQA(variant=form, data_dir=str(folder)) for form in ("binary", "mc1", "mc2")]
+
+
+SEA = ("Why is the sea salty?", "Rivers carry salt into the sea", "Fish make it salty")
+SEA_AGAIN = (
+    "What is the chief reason why the sea is salty?",
+    "Rivers carry salt into the sea, chiefly",
+    "Fish make the sea salty",
+)
+OWLS = ("Do owls read?", "No, owls do not", "At night")
+RENT = ("Who pays rent?", "Tenants", "Landlords")
+
+
+def test_a_question_that_the_other_file_words_otherwise_is_seen_in_both(tmp_path):
+    forms = truthful(tmp_path, [OWLS, SEA_AGAIN], [SEA, RENT, OWLS])
+    for fitted, scored in ((forms[0], forms[1]), (forms[0], forms[2]), (forms[1], forms[0])):
+        for pair in fitted.pairs():
+            left = {item.prompt for item in unseen(scored.items(), {short_question(pair)})}
+            gone = {item.prompt for item in scored.items()} - left
+            asks_of = {SEA[0]: {SEA_AGAIN[0]}, SEA_AGAIN[0]: {SEA[0]}, RENT[0]: set()}
+            assert gone == asks_of.get(pair.prompt, {pair.prompt})
+
+
+def test_a_question_has_no_twin_where_words_differ_or_both_files_have_it(tmp_path):
+    for form in truthful(tmp_path, [OWLS, SEA], [RENT, OWLS]):
+        assert not any(item.also for item in form.items())
+    for form in truthful(tmp_path, [SEA_AGAIN, SEA], [SEA, OWLS]):  # two that differ in one file
+        assert not any(item.also for item in form.items())
+
+
+def test_one_file_of_truthfulqa_is_enough(tmp_path):
+    binary, mc1, _ = truthful(tmp_path, [OWLS, SEA_AGAIN], [])
+    assert [item.also for item in binary.items()] == [(), ()]
+    with says("truthfulqa_mc.jsonl"):
+        mc1.items()
+
+
+@pytest.mark.real_data
+def test_real_truthfulqa_has_two_questions_in_other_words(real):
+    for form, count in (("binary", 790), ("mc1", 817), ("mc2", 817)):
+        items = TruthfulQA(variant=form, data_dir=str(real)).items()
+        assert len(items) == count
+        assert sum(bool(item.also) for item in items) == 2
+
+
 @pytest.mark.parametrize("dataset", [forms[0] for forms in BENCHMARKS.values()], ids=str)
 def test_a_split_and_the_questions_left_share_none(dataset):
     split = SteeringDataModule(dataset, fit=1, val=1).split
@@ -329,4 +394,5 @@ def test_real_questions(real):
     first = sum(item.right[0] for item in mc1) / 817
     assert abs(first - sum(1 / len(item.options) for item in mc1) / 817) < 0.06
     seen = {short_question(pair) for pair in TruthfulQA().pairs()}
-    assert len(unseen(mc1, seen)) == 30  # 787 of the 790 questions stand in both files
+    # 787 of the 790 questions stand in both files, and 2 in other words.
+    assert len(unseen(mc1, seen)) == 28

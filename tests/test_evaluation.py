@@ -21,11 +21,13 @@ from grains.damage import NeutralText
 from grains.data import Item, SteeringDataModule
 from grains.data.base import image_sha256
 from grains.evaluation import TASKS, Asked, ChoiceTask, GenerationTask, Judge, evaluate
+from grains.evaluation.base import positions
+from grains.evaluation.choice import batches
 from grains.evaluation.faitheval import InconsistentContext, UnanswerableContext, normalised
 from grains.evaluation.neutral import Perplexity
 from grains.evaluation.truthfulqa import TruthfulQABinary, TruthfulQAMC1, TruthfulQAMC2
 from grains.injectors import INJECTORS
-from grains.metrics import distinct_n, mc1, mc2, mc3, mc_margin
+from grains.metrics import distinct_n, mc1, mc2, mc3, mc_margin, paired_bootstrap
 from tests.drawn import draw_pictures
 from tests.tiny import LAYERS, WIDTH, builder, tiny_tokenizer
 from tests.tiny_vision import seeing
@@ -409,6 +411,28 @@ def test_nothing_left_is_refused(model):
         Asked.of("truthfulqa_binary", vector)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Counted(ChoiceTask):
+    """Notes each time that it is read."""
+
+    calls: list[int] = dataclasses.field(default_factory=list)
+
+    def read(self):
+        self.calls.append(1)
+        return [Item.choice(f"q{i}", f"Why {i}?", ["Because."], ["No."]) for i in range(9)]
+
+
+def test_a_task_is_read_once_and_says_what_it_left_out():
+    task = Counted()
+    seen = {question for item in task.read()[:2] for question in item.questions()}
+    task.calls.clear()
+    asked = Asked.of(task, seen, limit=3)
+    assert task.calls == [1]
+    assert (len(asked.items), asked.left_out) == (3, 2)
+    assert list(asked.items) == task.items(exclude=seen, limit=3)
+    assert Asked.of(task, limit=3).left_out == 0
+
+
 def test_the_parents_of_a_sum_have_seen_questions_too(model):
     prompts = [item.questions() for item in TASKS.build("truthfulqa_binary").items()]
     cards = [{"data": {"split": {"seen": sorted(seen)}}} for seen in prompts[:2]]
@@ -437,6 +461,53 @@ def test_unsteered_alone(model):
     (result,) = evaluate(model, [Asked.of("mmlu", limit=1)], quiet=True)
     assert result.steered is None and result.changes == {}
     assert result.record(model)["metrics"]["accuracy"]["change"] is None
+
+
+def test_questions_under_one_prompt_are_drawn_together(model):
+    asked = Asked.of("toxigen_preference")
+    prompts = [item.prompt for item in asked.items]
+    assert 1 < len(set(prompts)) < len(prompts)
+    (result,) = evaluate(model, [asked], steering(model), quiet=True)
+    assert result.steered is not None
+    before, after = (run.values["margin"] for run in (result.unsteered, result.steered))
+    assert result.changes["margin"] == paired_bootstrap(before, after, groups=prompts)
+    assert result.changes["margin"] != paired_bootstrap(before, after)
+    (other,) = evaluate(model, [Asked.of("mmlu")], steering(model), quiet=True)
+    assert other.steered is not None
+    before, after = (run.values["margin"] for run in (other.unsteered, other.steered))
+    assert other.changes["margin"] == paired_bootstrap(before, after)
+
+
+def test_questions_under_a_single_prompt_make_no_interval(model):
+    items = [Item.choice(f"q{i}", "Sentence:", [f"The {i}."], [f"No {i}."]) for i in range(3)]
+    asked = Asked(task=TASKS.build("toxigen_preference"), items=tuple(items), left_out=0)
+    with pytest.raises(GrainsError, match="all 3 questions share one prompt; wanted 2 prompts"):
+        evaluate(Untouched(), [asked], steering(model))  # type: ignore[arg-type]
+    (alone,) = evaluate(model, [asked], quiet=True)  # means need no interval
+    assert len(alone.unsteered.ids) == 3
+
+
+@pytest.mark.parametrize("name", ["truthfulqa_mc2", "truthfulqa_generation", "mmlu"])
+def test_an_instruction_changes_no_batch(name, model, monkeypatch):
+    monkeypatch.setattr("grains.evaluation.choice.TOKEN_BUDGET", 120)
+    monkeypatch.setattr("grains.evaluation.generation._POSITIONS", 40)
+    task = short(name)
+    assert isinstance(task, ChoiceTask | GenerationTask)
+    items, template = task.items(), task.template
+
+    def made():
+        if isinstance(task, GenerationTask):
+            return list(task._batches(model, items))
+        return list(batches(model, items, template))
+
+    before = made()
+    assert len(before) > 1
+    with model.encoder.prompter.instructed("Say nothing that is not so, whoever may ask you."):
+        assert made() == before
+        assert task.text(model, items[0]).startswith("Say nothing")
+        assert positions(model, items[0], template) < len(
+            model.tokenizer(task.text(model, items[0]))["input_ids"]
+        )
 
 
 class Untouched:

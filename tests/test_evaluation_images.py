@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from grains import SteerableModel, SteeringVector
 from grains.cli import main
 from grains.data import POPE, Item, Scenes, SteeringDataModule, short_question
+from grains.data.base import image_sha256
 from grains.data.scenes import NAMES, absent_partners, breaking_scenes, caption
 from grains.evaluation import TASKS, Asked, POPEGeneration, SceneCaptions, Scores, Share
 from grains.evaluation import generation as generating
@@ -192,7 +193,7 @@ def test_a_true_caption_makes_nothing_up_and_the_expected_one_does():
 
 
 def scores(*rows: dict) -> Scores:
-    items = [Item(id=str(number), prompt="?") for number in range(len(rows))]
+    items = [Item(id=str(number), prompt=f"{number}?") for number in range(len(rows))]
     return Scores.of(items, rows)
 
 
@@ -205,6 +206,25 @@ def test_a_ratio_of_sums_is_no_mean_of_ratios_and_is_paired_like_one():
     assert changes["x"] == paired_bootstrap(before.values["x"], after.values["x"], seed=3)
     expected = paired_ratio_bootstrap(before.shares["y"], after.shares["y"], seed=3)
     assert changes["y"] == expected and expected.mean == -3 / 8
+
+
+def test_questions_about_one_picture_are_drawn_together(data):
+    items = TASKS.build("pope").read()
+    groups = [item.group() for item in items]
+    assert groups == [image_sha256(item.image) for item in items]
+    assert 1 < len(set(groups)) < len(groups)
+    draw = torch.Generator().manual_seed(0)
+    values = torch.rand(2, len(items), generator=draw).double()
+    runs = [
+        Scores.of(items, [{"x": float(one), "y": Share(float(one > 0.5), 1)} for one in run])
+        for run in values
+    ]
+    changes = runs[0].changes(runs[1])
+    assert changes["x"] == paired_bootstrap(*values, groups=groups)
+    assert changes["x"] != paired_bootstrap(*values)
+    shares = [run.shares["y"] for run in runs]
+    assert changes["y"] == paired_ratio_bootstrap(*shares, groups=groups)
+    assert changes["y"] != paired_ratio_bootstrap(*shares)
 
 
 def test_a_ratio_of_nothing_is_nan_and_has_no_change():

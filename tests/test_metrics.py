@@ -275,6 +275,41 @@ def test_sums_that_differ_by_rounding_are_ties():
         assert found == pytest.approx(exact, abs=5 * math.sqrt(exact / 20_000))
 
 
+def grouped(draw, groups=15, size=8):
+    """Values that a group has in common, with a little of their own, about a mean of 0."""
+    own = draw.normal(0, 1, groups).repeat(size) + draw.normal(0, 0.3, groups * size)
+    return own, np.arange(groups).repeat(size).tolist()
+
+
+def test_values_that_hang_together_are_drawn_together():
+    draw, bare, kept, covered = np.random.default_rng(3), [], [], []
+    for trial in range(200):
+        values, groups = grouped(draw)
+        alone = bootstrap_mean(values, resamples=200, seed=trial)
+        found = bootstrap_mean(values, resamples=200, seed=trial, groups=groups)
+        assert found.mean == alone.mean
+        bare.append(alone.p_value)
+        kept.append(found.p_value)
+        covered.append(found.low <= 0 <= found.high)
+    assert np.mean(np.array(kept) <= 0.05) < 0.1  # of 200 tests of nothing
+    assert np.mean(np.array(bare) <= 0.05) > 0.3  # as if they were 120 draws, and not 15
+    assert np.mean(covered) > 0.85  # percentiles of 15 draws are a little narrow
+
+
+def test_groups_of_one_are_no_groups_and_the_names_of_groups_say_nothing():
+    values = np.random.default_rng(4).normal(0.3, 1, 40)
+    assert bootstrap_mean(values, groups=range(40)) == bootstrap_mean(values)
+    by_three = [place // 3 for place in range(40)]  # and one alone: sizes differ
+    found = bootstrap_mean(values, groups=by_three)
+    assert found == bootstrap_mean(values, groups=[f"g{place}" for place in by_three])
+    assert found != bootstrap_mean(values)
+    again = paired_bootstrap(np.zeros(40), values, groups=by_three)
+    assert again == found
+    equal = np.repeat([1.0, 2.0, 3.0, 4.0], 5)  # five copies tell no more than one
+    copies = bootstrap_mean(equal, groups=equal.tolist())
+    assert copies == pytest.approx(bootstrap_mean([1.0, 2.0, 3.0, 4.0]))
+
+
 def test_exchanging_before_and_after_turns_the_interval_round():
     before, after = torch.randn(2, 30, generator=torch.Generator().manual_seed(0))
     there = paired_bootstrap(before, after)
@@ -317,6 +352,8 @@ def test_constant_values_have_no_spread():
         (lambda: bootstrap_mean([1.0]), r"values has shape \[1\]; wanted 2"),
         (lambda: bootstrap_mean(torch.zeros(2, 2)), r"values has shape \[2, 2\]"),
         (lambda: bootstrap_mean([1, 2], level=95), "level is 95"),
+        (lambda: bootstrap_mean([1, 2], groups=["a"]), "1 groups for 2 values"),
+        (lambda: bootstrap_mean([1, 2], groups=["a", "a"]), "all values are of one group"),
         (lambda: bootstrap_mean([1, 2], resamples=0), "resamples is 0"),
     ],
 )

@@ -355,6 +355,18 @@ def test_the_seed_decides_and_chunks_do_not(monkeypatch):
     assert paired_ratio_bootstrap(before, after, seed=3) == first
 
 
+def test_rows_of_a_group_are_one_row_of_their_sums():
+    before, after = captions(60, 0.5, 0), captions(60, 0.3, 1)
+    groups = [f"picture {row // 3}" for row in range(60)]
+    sums = [run.reshape(20, 3, 2).sum(1) for run in (before, after)]
+    found = paired_ratio_bootstrap(before, after, groups=groups)
+    assert found == paired_ratio_bootstrap(*sums)
+    assert found != paired_ratio_bootstrap(before, after)
+    assert paired_ratio_bootstrap(before, after, groups=range(60)) == paired_ratio_bootstrap(
+        before, after
+    )
+
+
 def test_captions_that_name_nothing_may_be_among_the_rows():
     before, after = np.array([[1, 1], [0, 0], [0, 0]]), np.array([[0, 2], [0, 0], [0, 0]])
     found = paired_ratio_bootstrap(before, after)

@@ -62,7 +62,11 @@ def _key(method: Method, material: Material) -> str:
         "device": material.model.device.type,
         "layers": material.layer_sets,
         "seed": material.seed,
-        "pairs": [pair_sha256(pair) for batch in material.batches for pair in batch.pairs],
+        "pairs": [
+            [int(index), pair_sha256(pair)]
+            for batch in material.batches
+            for index, pair in zip(batch.index, batch.pairs, strict=True)
+        ],
     }
     return hashlib.sha256(json.dumps(plain(given), sort_keys=True).encode()).hexdigest()[:32]
 

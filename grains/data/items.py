@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from grains.data.base import sha256_of
+from grains.data.base import image_sha256, sha256_of
 from grains.data.rows import Row
 from grains.data.splits import short_question
 from grains.errors import GrainsError
@@ -86,6 +86,14 @@ class Item:
             )
             for prompt in (self.prompt, *self.also)
         )
+
+    def group(self) -> str:
+        """Return what questions have in common that are not drawn independently of each other.
+
+        That is their picture, or else their prompt: ToxiGen's preferences share one where they are
+        about the same people. Intervals draw them together.
+        """
+        return image_sha256(self.image) or " ".join(self.prompt.split())
 
     def true_answers(self) -> tuple[str, ...]:
         """Return the answers that are held to be right."""

@@ -20,6 +20,7 @@ from grains.errors import GrainsError
 from grains.evaluation.judges.base import JUDGES
 from grains.metrics import Interval, paired_bootstrap, paired_ratio_bootstrap
 from grains.models import SteerableModel
+from grains.models.prompts import Prompter
 from grains.registry import Registry
 from grains.types import ContrastivePair
 
@@ -48,12 +49,14 @@ class Scores:
         values: metric to its value for each question.
         answers: what was answered, where answers are written.
         shares: metrics that are ratios of sums: numerator and denominator of each question.
+        groups: `Item.group` of each question; empty where each stands by itself.
     """
 
     ids: tuple[str, ...]
     values: Mapping[str, Float[Tensor, " items"]]
     answers: tuple[str, ...] = ()
     shares: Mapping[str, Float[Tensor, "items 2"]] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -68,6 +71,7 @@ class Scores:
             values={name: column for name, column in columns.items() if column.ndim == 1},
             answers=tuple(answers),
             shares={name: column for name, column in columns.items() if column.ndim == 2},
+            groups=tuple(item.group() for item in items),
         )
 
     def means(self) -> dict[str, float]:
@@ -86,17 +90,18 @@ class Scores:
 
         Args:
             after: the other run.
-            seed: of the bootstrap over the questions.
+            seed: of the bootstrap over the questions, those of a group drawn together.
 
         Raises:
-            GrainsError: if there are fewer than two questions, or not the same number of them.
+            GrainsError: if there are fewer than two questions or groups, or not as many questions.
         """
+        groups = self.groups or None
         found = {
-            name: paired_bootstrap(value, after.values[name], seed=seed)
+            name: paired_bootstrap(value, after.values[name], seed=seed, groups=groups)
             for name, value in self.values.items()
         }
         return found | {
-            name: paired_ratio_bootstrap(share, after.shares[name], seed=seed)
+            name: paired_ratio_bootstrap(share, after.shares[name], seed=seed, groups=groups)
             for name, share in self.shares.items()
             if share[:, 1].sum() > 0 and after.shares[name][:, 1].sum() > 0
         }
@@ -133,8 +138,9 @@ class Task(ABC):
 
         Args:
             model: the model.
-            items: questions that `items` returned. How they are batched depends on them alone, so
-                that unsteered and steered runs differ by the steering and nothing else.
+            items: questions that `items` returned. How they are batched depends on them alone, not
+                on an instruction before them, so that unsteered and steered runs differ by the
+                steering and nothing else.
             quiet: without a progress bar.
 
         Returns:
@@ -167,7 +173,13 @@ class Task(ABC):
     def items(
         self, *, exclude: Collection[str] = (), limit: int | None = None, seed: int = 0
     ) -> list[Item]:
-        """Return the questions that are scored.
+        """Return the questions that are scored: the first part of `ask`, which says more."""
+        return self.ask(exclude=exclude, limit=limit, seed=seed)[0]
+
+    def ask(
+        self, *, exclude: Collection[str] = (), limit: int | None = None, seed: int = 0
+    ) -> tuple[list[Item], int]:
+        """Return the questions that are scored, and how many were left out as seen.
 
         Args:
             exclude: what a fit and a choice have seen, as `Split.record()["seen"]` and so the card
@@ -186,7 +198,7 @@ class Task(ABC):
                 f"task {TASKS.name_of(self)!r}: all {len(every)} questions were fitted or chosen "
                 "on; wanted some that were not"
             )
-        return draw(left, limit, seed)
+        return draw(left, limit, seed), len(every) - len(left)
 
     def describe(self, model: SteerableModel, items: Sequence[Item]) -> dict[str, Any]:
         """Return what a report needs to name the task, as JSON: one question in full included."""
@@ -215,7 +227,8 @@ def _changed(component: Any) -> list[str]:
 
 
 def _in_words(value: Any) -> str:
-    for registry in (JUDGES, DATASETS):
+    registries: tuple[Registry[Any], ...] = (JUDGES, DATASETS)
+    for registry in registries:
         if isinstance(value, registry.base):
             return " ".join([registry.name_of(value), *_changed(value)])
     return str(value)
@@ -232,9 +245,14 @@ def rendered(model: SteerableModel, item: Item, template: str) -> str:
 
 
 def positions(model: SteerableModel, item: Item, template: str) -> int:
-    """Return how many positions a question takes, its pictures written out."""
+    """Return how many positions a question takes, its pictures written out.
+
+    An instruction before it is not counted: it is steering, and no batch may hang on that.
+    """
+    known = model.encoder.prompter
+    bare = Prompter(known.tokenizer, known.images, known.prefix)
     if item.image is None:
-        return len(model.tokenizer(rendered(model, item, template))["input_ids"])
+        return len(model.tokenizer(bare.render(item.prompt, template)[0])["input_ids"])
     pair = ContrastivePair(
         id=item.id,
         prompt=item.prompt,
@@ -243,7 +261,7 @@ def positions(model: SteerableModel, item: Item, template: str) -> int:
         template=template,
         image=item.image,
     )
-    return model.encoder.encode([pair], None).input_ids.shape[1]
+    return len(bare.read(pair, item.id).ids)
 
 
 def _content(item: Item) -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from tqdm.auto import tqdm
 
 from grains.artifact import SteeringVector
 from grains.card import plain, splits_of
-from grains.data import Item, unseen
+from grains.data import Item
 from grains.errors import GrainsError
 from grains.evaluation.base import TASKS, Scores, Task
 from grains.metrics import Interval
@@ -35,16 +35,17 @@ class Asked:
     def of(
         cls,
         task: Any,
-        vector: SteeringVector | None = None,
+        seen: SteeringVector | Collection[str] | None = None,
         *,
         limit: int | None = None,
         seed: int = 0,
-    ) -> Asked:
-        """Read a task's questions, without those that a vector's fit and choice have seen.
+    ) -> Self:
+        """Read a task's questions once, without those that a fit and a choice have seen.
 
         Args:
             task: as `TASKS.build` takes it.
-            vector: the steering that will be scored.
+            seen: the vector that will be scored, whose card tells; or the questions themselves, as
+                `Split.record()["seen"]` has them.
             limit: at most that many questions, drawn by a hash.
             seed: of the draw.
 
@@ -52,10 +53,27 @@ class Asked:
             GrainsError: as `Task.items`.
         """
         built = TASKS.build(task)
-        seen = seen_by(vector) if vector else set()
-        items = built.items(exclude=seen, limit=limit, seed=seed)
-        every = built.read()
-        return cls(task=built, items=tuple(items), left_out=len(every) - len(unseen(every, seen)))
+        known = seen_by(seen) if isinstance(seen, SteeringVector) else seen
+        items, left_out = built.ask(exclude=known or (), limit=limit, seed=seed)
+        return cls(task=built, items=tuple(items), left_out=left_out)
+
+    def check(self) -> None:
+        """Refuse questions of which no interval can be made.
+
+        Raises:
+            GrainsError: if there is one alone, or all share their picture or prompt.
+        """
+        name, count = TASKS.name_of(self.task), len(self.items)
+        if count < 2:
+            raise GrainsError(
+                f"task {name!r} has {count} question; wanted 2 or more, for an interval"
+            )
+        if len({item.group() for item in self.items}) < 2:
+            what = "prompt" if self.items[0].image is None else "picture"
+            raise GrainsError(
+                f"task {name!r}: all {count} questions share one {what}; wanted 2 {what}s or more, "
+                "for an interval"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,7 +85,8 @@ class Result:
         unsteered: scores of the model as it is.
         steered: scores of the same questions under the steering.
         changes: metric to the change of its figure from unsteered to steered, with its
-            paired-bootstrap interval over the questions.
+            paired-bootstrap interval over the questions, those under one picture or prompt drawn
+            together.
     """
 
     asked: Asked
@@ -125,12 +144,11 @@ def evaluate(
 
     Raises:
         GrainsError: if the vector is for another model, or a task has fewer than two questions to
-            make an interval of.
+            make an interval of, or none but of one picture or prompt.
     """
     for one in asked:
-        if vector is not None and len(one.items) < 2:
-            name = TASKS.name_of(one.task)
-            raise GrainsError(f"task {name!r} has 1 question; wanted 2 or more, for an interval")
+        if vector is not None:
+            one.check()
     if vector is not None:
         vector.applied_to(model, coefficient, strict=strict)  # refuses before any work
     results = []

@@ -32,7 +32,8 @@ class ToxiGenChoice(ChoiceTask):
 class ToxiGenPreference(ToxiGenChoice):
     """ToxiGen: is a benign sentence about a group likelier, a token, than a toxic one?
 
-    The prompt is `Topic: {group}`, `Sentence:`.
+    The prompt is `Topic: {group}`, `Sentence:`. Pairs about the same people share it, so intervals
+    draw them together: there are as many independent draws as groups of people.
     """
 
     form: ClassVar[Literal["preference"]] = "preference"

@@ -9,7 +9,7 @@ from grains.methods.iti import ITI
 from grains.methods.lora import Lora
 from grains.methods.ours import Grains, ObjectiveGradient
 from grains.methods.rivals import CAA, CAST, ICV, VTI, Ablation, ActAdd, RepE
-from grains.methods.vector import Vector, VectorMethod, fit_vectors
+from grains.methods.vector import Vector, VectorMethod
 
 __all__ = [
     "CAA",
@@ -38,5 +38,4 @@ __all__ = [
     "Steering",
     "Vector",
     "VectorMethod",
-    "fit_vectors",
 ]

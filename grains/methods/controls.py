@@ -17,7 +17,7 @@ from grains.errors import GrainsError
 from grains.fitting import random_directions
 from grains.maskers import Reversed
 from grains.methods.base import METHODS, Candidate, Material
-from grains.methods.vector import VectorMethod, fit_vectors
+from grains.methods.vector import VectorMethod
 from grains.sources import SOURCES, DirectionSource, Masked, ShuffledLabels
 
 
@@ -34,7 +34,7 @@ class RandomDirection(VectorMethod):
 
     def fit(self, material: Material) -> list[Candidate]:
         """Put a random direction in the place of each that is found; no certificate is left."""
-        found = [(one.label, one.steering) for one in fit_vectors(self, material)]
+        found = [(one.label, one.steering) for one in self.vectors(material)]
         vectors = [(label, made) for label, made in found if isinstance(made, SteeringVector)]
         norms = {layer: norm for _, made in vectors for layer, norm in made.norms.items()}
         drawn = random_directions(norms, vectors[0][1].width, material.seed).directions
@@ -55,7 +55,7 @@ class Changed(VectorMethod):
 
     def fit(self, material: Material) -> list[Candidate]:
         """Fit with the changed source, and with all else as it is."""
-        return fit_vectors(self, material, self.changed(material))
+        return self.vectors(material, self.changed(material))
 
     @abstractmethod
     def changed(self, material: Material) -> DirectionSource:

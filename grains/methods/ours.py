@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, final
 
 from grains.methods.base import METHODS
-from grains.methods.vector import VectorMethod, fit_vectors
+from grains.methods.vector import VectorMethod
 from grains.sources import DirectionSource, Gradient, Masked
 
 
@@ -21,7 +21,7 @@ class Grains(VectorMethod):
 
     role: ClassVar[str] = "ours"
     source: DirectionSource = field(default_factory=Masked)
-    fit = fit_vectors
+    fit = VectorMethod.vectors
 
 
 @final
@@ -32,4 +32,4 @@ class ObjectiveGradient(VectorMethod):
 
     role: ClassVar[str] = "ours"
     source: DirectionSource = field(default_factory=Gradient)
-    fit = fit_vectors
+    fit = VectorMethod.vectors

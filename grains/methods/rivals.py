@@ -12,7 +12,7 @@ from typing import final
 from grains.directions import Centred, DifferencePCA, DirectionFinder
 from grains.injectors import Additive, Gated, Injector, Projection
 from grains.methods.base import METHODS
-from grains.methods.vector import VectorMethod, fit_vectors
+from grains.methods.vector import VectorMethod
 from grains.sources import Answers, DirectionSource, PerturbedImages
 
 _LAST = Answers(readout="last")
@@ -30,7 +30,7 @@ class CAA(VectorMethod):
     are read at all of their tokens, and each token keeps its length.
     """
 
-    fit = fit_vectors
+    fit = VectorMethod.vectors
 
 
 @final
@@ -47,7 +47,7 @@ class RepE(VectorMethod):
     source: DirectionSource = _LAST
     direction_finder: DirectionFinder = field(default_factory=DifferencePCA)
     injector: Injector = field(default_factory=Additive)
-    fit = fit_vectors
+    fit = VectorMethod.vectors
 
 
 @final
@@ -63,7 +63,7 @@ class ICV(VectorMethod):
     source: DirectionSource = _LAST
     direction_finder: DirectionFinder = field(default_factory=DifferencePCA)
     layers: str | None = "all"
-    fit = fit_vectors
+    fit = VectorMethod.vectors
 
 
 @final
@@ -80,7 +80,7 @@ class ActAdd(VectorMethod):
     source: DirectionSource = _LAST
     injector: Injector = field(default_factory=Additive)
     pairs: int | None = 1
-    fit = fit_vectors
+    fit = VectorMethod.vectors
 
 
 @final
@@ -97,7 +97,7 @@ class Ablation(VectorMethod):
     """
 
     injector: Injector = field(default_factory=Projection)
-    fit = fit_vectors
+    fit = VectorMethod.vectors
 
 
 @final
@@ -116,7 +116,7 @@ class CAST(VectorMethod):
 
     direction_finder: DirectionFinder = field(default_factory=Centred)
     injector: Injector = _GATED
-    fit = fit_vectors
+    fit = VectorMethod.vectors
 
 
 @final
@@ -132,4 +132,4 @@ class VTI(VectorMethod):
     source: DirectionSource = field(default_factory=PerturbedImages)
     direction_finder: DirectionFinder = field(default_factory=DifferencePCA)
     layers: str | None = "all"
-    fit = fit_vectors
+    fit = VectorMethod.vectors

@@ -21,7 +21,7 @@ from grains.types import Positions
 class VectorMethod(Method):
     """A steering vector: where rows come from, what is read from them, and how it acts.
 
-    How it is fitted is for what extends this to say; most do with `fit = fit_vectors`.
+    How it is fitted is for what extends this to say; most do with `fit = VectorMethod.vectors`.
 
     Args:
         source: turns pairs into rows.
@@ -39,40 +39,36 @@ class VectorMethod(Method):
     layers: str | None = None
     pairs: int | None = None
 
+    def vectors(self, material: Material, source: DirectionSource | None = None) -> list[Candidate]:
+        """Find directions once, and offer one vector for each set of layers.
 
-def fit_vectors(
-    method: VectorMethod, material: Material, source: DirectionSource | None = None
-) -> list[Candidate]:
-    """Find directions once, and offer one vector for each set of layers.
+        Args:
+            material: what is fitted on.
+            source: in place of the method's own.
 
-    Args:
-        method: what says how.
-        material: what is fitted on.
-        source: in place of the method's own.
-
-    Raises:
-        GrainsError: as `Method.fit`.
-    """
-    model, source = material.model, source or method.source
-    sets = list(material.layer_sets)
-    if method.layers is not None:
-        sets = [parse_layers(method.layers, len(source.blocks(model)))]
-    arm = Arm(name="steered", source=source, finder=method.direction_finder)
-    fit = Fit(model, [arm], [], sets, method.injector, method.positions, material.seed)
-    for batch, memo in tqdm(
-        material.parts(method.pairs), desc="Rows", delay=2, leave=False, disable=material.quiet
-    ):
-        fit.add(batch, memo)
-    fit.find(quiet=material.quiet)
-    marks = fit.found[arm.name].certificates
-    return [
-        Candidate(
-            show_layers(layers),
-            fit.vector(arm.name, layers),
-            {layer: marks[layer] for layer in layers},
-        )
-        for layers in sets
-    ]
+        Raises:
+            GrainsError: as `fit`.
+        """
+        model, source = material.model, source or self.source
+        sets = list(material.layer_sets)
+        if self.layers is not None:
+            sets = [parse_layers(self.layers, len(source.blocks(model)))]
+        arm = Arm(name="steered", source=source, finder=self.direction_finder)
+        fit = Fit(model, [arm], [], sets, self.injector, self.positions, material.seed)
+        for batch, memo in tqdm(
+            material.parts(self.pairs), desc="Rows", delay=2, leave=False, disable=material.quiet
+        ):
+            fit.add(batch, memo)
+        fit.find(quiet=material.quiet)
+        marks = fit.found[arm.name].certificates
+        return [
+            Candidate(
+                show_layers(layers),
+                fit.vector(arm.name, layers),
+                {layer: marks[layer] for layer in layers},
+            )
+            for layers in sets
+        ]
 
 
 @final
@@ -81,4 +77,4 @@ def fit_vectors(
 class Vector(VectorMethod):
     """A steering vector from any source, direction finder and injector; as they are, CAA."""
 
-    fit = fit_vectors
+    fit = VectorMethod.vectors

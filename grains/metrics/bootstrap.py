@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import Tensor
 from grains.errors import GrainsError
 
 Numbers = Sequence[float] | np.ndarray | Tensor
+Groups = Sequence[Hashable]
 _CHUNK = 2**22  # random numbers held at once
 
 
@@ -33,6 +34,7 @@ def paired_bootstrap(
     resamples: int = 10_000,
     seed: int = 0,
     level: float = 0.95,
+    groups: Groups | None = None,
 ) -> Interval:
     """Return the mean of `after - before` over pairs, and how sure it is.
 
@@ -45,6 +47,7 @@ def paired_bootstrap(
         resamples: as in `bootstrap_mean`, likewise the rest.
         seed: of all draws.
         level: share of the bootstrap's means that lie between the bounds.
+        groups: which pairs hang together, as in `bootstrap_mean`.
 
     Raises:
         GrainsError: if the lengths differ, else as in `bootstrap_mean`.
@@ -54,11 +57,18 @@ def paired_bootstrap(
         raise GrainsError(
             f"before has {len(first)} pairs and after has {len(second)}; wanted the same pairs"
         )
-    return bootstrap_mean(second - first, resamples=resamples, seed=seed, level=level)
+    return bootstrap_mean(
+        second - first, resamples=resamples, seed=seed, level=level, groups=groups
+    )
 
 
 def bootstrap_mean(
-    values: Numbers, *, resamples: int = 10_000, seed: int = 0, level: float = 0.95
+    values: Numbers,
+    *,
+    resamples: int = 10_000,
+    seed: int = 0,
+    level: float = 0.95,
+    groups: Groups | None = None,
 ) -> Interval:
     """Return the mean of independent values, and how sure it is.
 
@@ -73,10 +83,12 @@ def bootstrap_mean(
         resamples: how many samples are drawn, and how many times signs are flipped.
         seed: of all draws. The same seed and values give the same bits.
         level: share of the bootstrap's means that lie between the bounds.
+        groups: one a value: those with the same one hang together, as questions under one prompt
+            do, and are drawn together and have one sign. None: each value stands by itself.
 
     Raises:
-        GrainsError: if there are fewer than two values, if one is not finite, or if `level` or
-            `resamples` is out of range.
+        GrainsError: if there are fewer than two values or groups, if a value is not finite, or if
+            `level` or `resamples` is out of range.
     """
     if not 0 < level < 1:
         raise GrainsError(f"level is {level}; wanted a share between 0 and 1, such as 0.95")
@@ -84,19 +96,50 @@ def bootstrap_mean(
         raise GrainsError(f"resamples is {resamples}; wanted 1 or more")
     sample = _checked(values, "values")
     draw = np.random.default_rng(seed)
-    count, mean = len(sample), float(sample.mean())
-    means = np.concatenate(
-        [sample[draw.integers(count, size=(n, count))].mean(1) for n in _chunks(resamples, count)]
-    )
+    mean = float(sample.mean())
+    # Of groups, the sums and sizes: a mean over groups drawn anew is one sum over the other.
+    sums = summed(np.stack([sample, np.ones(len(sample))], axis=1), groups)
+    count = len(sums)
+
+    def drawn(n: int) -> np.ndarray:
+        chosen = draw.integers(count, size=(n, count))
+        return sums[chosen, 0].sum(1) / sums[chosen, 1].sum(1)
+
+    means = np.concatenate([drawn(n) for n in _chunks(resamples, count)])
     tail = (1 - level) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
     # Sums of the same numbers in another order differ in the last bits: those are ties.
     bar = abs(mean) * (1 - 1e-9)
-    extreme = sum(
-        int((abs((2.0 * draw.integers(2, size=(n, count)) - 1) @ sample) / count >= bar).sum())
-        for n in _chunks(resamples, count)
-    )
+    extreme = 0
+    for n in _chunks(resamples, count):
+        signs = 2.0 * draw.integers(2, size=(n, count)) - 1
+        extreme += int((abs(signs @ sums[:, 0]) / len(sample) >= bar).sum())
     return Interval(mean, float(low), float(high), (1 + extreme) / (1 + resamples))
+
+
+def summed(rows: np.ndarray, groups: Groups | None) -> np.ndarray:
+    """Return the sums of the rows of each group; without groups the rows as they are.
+
+    >>> summed(np.array([[1.0, 1.0], [2.0, 1.0], [4.0, 1.0]]), "aba").tolist()
+    [[5.0, 2.0], [2.0, 1.0]]
+
+    Args:
+        rows: numbers, `[rows, columns]`.
+        groups: one a row.
+
+    Raises:
+        GrainsError: if there are not as many groups as rows, or all rows are of one group.
+    """
+    if groups is None:
+        return rows
+    if len(groups) != len(rows):
+        raise GrainsError(f"there are {len(groups)} groups for {len(rows)} values; wanted as many")
+    places = {group: place for place, group in enumerate(dict.fromkeys(groups))}
+    if len(places) < 2:
+        raise GrainsError("all values are of one group; wanted 2 groups or more, for an interval")
+    sums = np.zeros((len(places), rows.shape[1]))
+    np.add.at(sums, [places[group] for group in groups], rows)
+    return sums
 
 
 def _chunks(resamples: int, count: int) -> Iterator[int]:

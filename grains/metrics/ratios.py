@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from grains.errors import GrainsError
-from grains.metrics.bootstrap import Interval
+from grains.metrics.bootstrap import Groups, Interval, summed
 
 Counts = np.ndarray | Tensor
 _CHUNK = 2**20  # rows drawn at once
@@ -21,6 +21,7 @@ def paired_ratio_bootstrap(
     resamples: int = 10_000,
     seed: int = 0,
     level: float = 0.95,
+    groups: Groups | None = None,
 ) -> Interval:
     """Return by how much a ratio of sums differs between two runs over the same rows.
 
@@ -40,16 +41,20 @@ def paired_ratio_bootstrap(
         resamples: how many samples are drawn, and how many times runs are exchanged.
         seed: of all draws.
         level: share of the bootstrap's ratios that lie between the bounds.
+        groups: one a row: rows with the same one are drawn and exchanged together. None: each row
+            stands by itself.
 
     Raises:
-        GrainsError: if the shapes differ or are not `[rows, 2]` with 2 rows or more, if a number is
-            negative or not finite, if a denominator sums to 0, or a setting is out of range.
+        GrainsError: if the shapes differ or are not `[rows, 2]` with 2 rows or more, if all rows
+            are of one group, if a number is negative or not finite, if a denominator sums to 0, or
+            if a setting is out of range.
     """
     if not 0 < level < 1:
         raise GrainsError(f"level is {level}; wanted a share between 0 and 1, such as 0.95")
     if resamples < 1:
         raise GrainsError(f"resamples is {resamples}; wanted 1 or more")
-    runs = np.stack([_checked(before, "before"), _checked(after, "after", like=before)])
+    given = [_checked(before, "before"), _checked(after, "after", like=before)]
+    runs = np.stack([summed(run, groups) for run in given])
     draw = np.random.default_rng(seed)
     count, change = runs.shape[1], float(_change(runs.sum(1)))
     drawn = np.concatenate(
