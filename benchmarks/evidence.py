@@ -129,7 +129,8 @@ def _controls(record: Record, level: float, metric_of: Metric) -> str:
             worse.append(task["name"])
         for method in fit["methods"]:
             change = cells.get(method["name"], {"change": {}})["change"].get(metric)
-            if method["role"] == "control" and change and _marked(change):
+            null = method["role"] == "control" and method["settings"]["name"] != "reversed_ranking"
+            if null and change and _marked(change):
                 loud.append(f"{method['name']} on {task['name']} ({change['mean']:+.3f})")
     return (
         f"{BY_LOT} is worse than {BY_CREDIT} with p < 0.05 on {_on(worse)}. Controls whose "

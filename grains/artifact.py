@@ -31,6 +31,7 @@ from grains.vector_parts import (
     fingerprint_of,
     named_injector,
     placed_edit,
+    refuse_unread,
     refuse_unsummable,
     summed,
 )
@@ -127,7 +128,8 @@ class SteeringVector:
                 or number of blocks at the site is always refused.
 
         Raises:
-            GrainsError: for another model, at once and not when the context is entered.
+            GrainsError: for another model, and for `image` positions of the last block alone; at
+                once and not when the context is entered.
         """
         of_model = fingerprint_of(model)
         cards.check_model(self.card, self.layers, self.width, self.site, of_model, strict=strict)
@@ -138,6 +140,8 @@ class SteeringVector:
             if strengths[layer]
         }
         where = self.positions if positions is None else checked_positions(positions, self.site)
+        count = of_model.get(self.site, of_model)["n_blocks"]  # of heads, where they are steered
+        refuse_unread(edits, count, where, last=count // of_model["n_blocks"])
         return hooks.editing(model, edits, where, site=self.site) if edits else nullcontext()
 
     def strengths(self, coefficient: float | None = None) -> dict[int, float]:

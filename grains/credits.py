@@ -95,13 +95,22 @@ class Credits:
         return list(zip(self.pictures, parts, strict=True))
 
     def of(self, modality: Modality) -> Float[Tensor, " tokens"]:
-        """Return the scores of the tokens of one modality, in the order of the sequence."""
+        """Return the scores of the tokens of one modality, in the order of the sequence.
+
+        Raises:
+            GrainsError: if there is no such modality.
+        """
+        checked_choice(modality, Modality, "the modality")
         return self.scores[[index for index, what in enumerate(self.modality) if what == modality]]
 
     def share(self, modality: Modality) -> float:
-        """Return a modality's share of all credit by magnitude; 0 where there is no credit."""
-        total = self.scores.double().abs().sum()
-        return float(self.of(modality).double().abs().sum() / total) if total else 0.0
+        """Return a modality's share of all credit by magnitude; 0 where there is no credit.
+
+        Raises:
+            GrainsError: if there is no such modality.
+        """
+        part, total = (one.double().abs().sum() for one in (self.of(modality), self.scores))
+        return float(part / total) if total else 0.0
 
 
 def explain(

@@ -168,7 +168,10 @@ class SteeredModule(L.LightningModule):
         }
         for name in self.controls:
             if name not in fitting:
-                self.print(f"control {name!r} is left out: it is fitted together with the vector")
+                self.print(
+                    f"control {name!r} is left out: it is fitted together with the vector (`grains "
+                    "fit --save_ckpt FILE` keeps it for `grains test --ckpt_path FILE`)"
+                )
         return {name: fitting[name] for name in self.controls if name in fitting}
 
     # --- predict: before and after --------------------------------------------------------------

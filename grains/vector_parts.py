@@ -19,6 +19,7 @@ from torch import Tensor
 from grains.errors import GrainsError, did_you_mean
 from grains.hooks import Edit
 from grains.injectors.base import INJECTORS, Injector
+from grains.layers import show_layers
 from grains.types import Positions, Site
 
 SUMMABLE = ("additive", "normalized")
@@ -112,6 +113,25 @@ def checked_positions(
             "or other positions"
         )
     return positions
+
+
+def refuse_unread(
+    layers: Iterable[int], n_layers: int, positions: Positions, *, last: int = 1
+) -> None:
+    """Refuse to steer pictures where nothing reads them any more.
+
+    Args:
+        layers: the steered ones.
+        n_layers: how many there are; heads count as layers where they are steered.
+        positions: the steered ones.
+        last: how many of the layers belong to the last block.
+    """
+    first = n_layers - last
+    if positions == "image" and (given := sorted(layers)) and given[0] >= first:
+        raise GrainsError(
+            f"layers is {show_layers(given)!r} and positions is 'image': what the last block says "
+            f"of a picture reaches no answer; wanted a layer of 0 to {first - 1}"
+        )
 
 
 def named_injector(spec: Any) -> Injector:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,6 +67,9 @@ def run(command: str, argv: Sequence[str]) -> None:
     model = SteerableModel.load(args.model, dtype=args.dtype)
     if vector:
         vector.applied_to(model)  # refuses a model that it was not fitted on
+    if model.image_token_id is not None and not any(pair.image for pair in pairs):
+        said = "no picture is given; credits are of the words alone"
+        print(f"grains: warning: {said}", file=sys.stderr)
     template = args.template
     if template is None and args.prompt is not None:
         template = model.encoder.default_template()  # as `grains generate` puts a prompt
@@ -104,7 +108,12 @@ def _parser(command: str) -> Parser:
     add("--prompt", metavar="TEXT", help="the prompt of a single pair")
     add("--chosen", metavar="TEXT", help="the answer that is wanted")
     add("--rejected", metavar="TEXT", help="the answer that is not")
-    add("--image", metavar="PATH", help="the pair's picture")
+    add(
+        "--image",
+        metavar="FILE",
+        action="append",
+        help="the pair's picture; given several times, its pictures in order",
+    )
     add(
         "--template",
         help="qa, plain, chat, or a text with {prompt}; else the pairs' own, or the model's",
@@ -157,8 +166,8 @@ def _pairs(args: argparse.Namespace) -> Sequence[ContrastivePair]:
     count = args.count or _COUNT
     if args.prompt is not None:
         parts = {name: getattr(args, name) for name in _PAIR}
-        image = None if args.image is None else open_image(args.image, "--image")
-        return [ContrastivePair(**parts, image=image)]
+        images = tuple(open_image(file, "--image") for file in args.image or ())
+        return [ContrastivePair(**parts, image=images or None)]
     if args.pairs:  # the name of a file, whatever it looks like
         return PairFile(path=args.pairs, count=count).pairs()
     return SteeringDataModule(_spec(args.data)).pairs[:count]

@@ -65,6 +65,9 @@ def run(command: str, argv: Sequence[str]) -> None:
             "--image FILE"
         )
     model = SteerableModel.load(args.model, dtype=args.dtype)
+    if asked is None and model.image_token_id is not None:
+        said = "no picture is given; answers are to the words alone"
+        print(f"grains: warning: {said}", file=sys.stderr)
     strengths = args.coefficient or [vector.coefficient]
 
     def steered(strength: float) -> AbstractContextManager[None]:

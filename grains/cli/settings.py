@@ -16,17 +16,19 @@ import yaml
 from grains.cli.components import show_components
 from grains.errors import GrainsError
 
-COMPONENTS = {
+COMPONENTS: dict[str, str | None] = {
     "model.source": "masked",
     "model.attributor": "integrated_gradients",
     "model.masker": "top_k",
     "model.direction_finder": "pca",
     "model.injector": "normalized",
+    "model.neutral": None,
     "data.dataset": "starter",
 }
-"""Where a component stands, and which one is meant when only its settings are given."""
+"""Where a component stands, and which one is meant when only its settings are given, if any is."""
 
-_KINDS = {place.rpartition(".")[2]: name for place, name in COMPONENTS.items()}
+_KINDS = {place.rpartition(".")[2]: name for place, name in COMPONENTS.items() if name}
+_CALLED = {"neutral": "dataset"}  # places that are not called after the kind that they hold
 
 Settings = dict[str, dict[str, Any]]
 """Where a component stands to its settings."""
@@ -52,7 +54,7 @@ def take_settings(argv: Sequence[str]) -> tuple[list[str], Settings]:
         if not given:
             value = left.pop(0) if left and not left[0].startswith("--") else None
         if setting == "help":
-            show_components(key, value)
+            show_components(_CALLED.get(key, key), value)
             raise SystemExit(0)
         if value is None:
             raise GrainsError(f"{flag} has no value; wanted {flag} VALUE")
@@ -75,7 +77,7 @@ def read_value(text: str) -> Any:
     return {"true": True, "false": False, "null": None}.get(text.lower(), text)
 
 
-def with_settings(spec: Any, settings: dict[str, Any], default: str) -> Any:
+def with_settings(spec: Any, settings: dict[str, Any], default: str | None) -> Any:
     """Return a component's mapping with more settings in it.
 
     Args:
@@ -83,7 +85,10 @@ def with_settings(spec: Any, settings: dict[str, Any], default: str) -> Any:
             list of these, each of which then gets the settings.
         settings: what to add; one that is there already is replaced. `image_masker.k` is the
             setting `k` of a component that is itself the setting `image_masker`.
-        default: the component's name if `spec` is None.
+        default: the component's name if `spec` is None; None if it has to be given.
+
+    Raises:
+        GrainsError: if there are settings and no name.
 
     >>> with_settings("top_k", {"k": 5}, "top_k")
     {'name': 'top_k', 'k': 5}
@@ -98,6 +103,11 @@ def with_settings(spec: Any, settings: dict[str, Any], default: str) -> Any:
     more = {setting.removeprefix("init_args."): value for setting, value in settings.items()}
     if "class_path" in more:
         known = {"name": more.pop("class_path")}
+    if known.get("name", "") is None:
+        raise GrainsError(
+            f"{', '.join(more)} is given, but not of which component; wanted its name too, as in "
+            "--model.neutral scene_questions --model.neutral.scenes 20"
+        )
     for setting in sorted(more, key=lambda setting: setting.count(".")):  # a part before its own
         part, _, inner = setting.partition(".")
         # A component's part is called after the kind that it is of: `masker`, `image_masker`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ from grains.cells import CellStore, Tensors, digest_of
 from grains.comparison.fits import fitted
 from grains.comparison.plan import Behaviour, Named, Plan
 from grains.damage import Damage, DamageCurve, NeutralText
-from grains.data import Item
 from grains.data.base import by_length, pair_sha256
 from grains.errors import GrainsError
-from grains.evaluation import Scores, Task
+from grains.evaluation import Asked as Questions
+from grains.evaluation import Scores
 from grains.methods import Candidate, Material, Steering
 from grains.models import SteerableModel
 from grains.scoring import margin, score_part
@@ -69,14 +69,11 @@ class Standing:
     error: str | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Asked:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Asked(Questions):
     """A task with the questions that no fit and no choice has seen."""
 
-    task: Task
-    side_effect: bool
-    items: tuple[Item, ...]
-    left_out: int
+    side_effect: bool = False
 
 
 class Bench:
@@ -120,11 +117,9 @@ class Bench:
         seen = self.data.split.record()["seen"]
         found = []
         for task, side_effect in self.plan.tasks(self.behaviour):
-            items = task.items(exclude=seen, limit=self.plan.limit, seed=self.plan.seed)
-            left_out = len(task.read()) - len(task.items(exclude=seen))
-            found.append(
-                Asked(task=task, side_effect=side_effect, items=tuple(items), left_out=left_out)
-            )
+            asked = Asked.of(task, seen, limit=self.plan.limit, seed=self.plan.seed)
+            asked.check()  # before hours of work
+            found.append(replace(asked, side_effect=side_effect))
         return found
 
     @cached_property
@@ -223,6 +218,7 @@ class Bench:
             ids=tuple(item.id for item in asked.items),
             values={name: column for name, column in known if column.ndim == 1},
             shares={name: column for name, column in known if column.ndim == 2},
+            groups=tuple(item.group() for item in asked.items),
         )
 
     def _refuse_unseen(self, steering: Steering) -> None:

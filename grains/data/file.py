@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 from grains.data.base import DATASETS, PairDataset
 from grains.data.gallery import Broken, Gallery, sound
-from grains.data.rows import Row, read_rows
+from grains.data.rows import Row, read_rows, shown
 from grains.errors import GrainsError
 from grains.types import ContrastivePair
+
+_COLUMNS = {
+    **dict.fromkeys(("prompt", "chosen", "rejected", "id", "template"), ()),
+    "image": ("img", "picture", "photo", "pic"),
+}
+"""What is read, and words that stand for the same elsewhere."""
+
+_LONGEST = 255  # characters of a picture's path; a picture in base64 has more
 
 
 @DATASETS.register("file")
@@ -20,8 +28,9 @@ class PairFile(PairDataset):
     """Pairs from a `.jsonl`, `.csv` or `.parquet` file.
 
     Columns: `prompt`, `chosen`, `rejected`; optional `image` (a path inside the file's folder, or
-    in parquet the bytes of a picture, or both as the hub writes them; left empty, there is none),
-    `id` (default: the file's name and the row's number) and `template` (default: `qa`).
+    in parquet the bytes of a picture, or both as the hub writes them; but in csv, a list of these
+    is several pictures; left empty, there is none), `id` (default: the file's name and the row's
+    number) and `template` (default: `qa`). Others are passed over, unless they are nearly these.
 
     Args:
         path: the file.
@@ -45,13 +54,14 @@ class PairFile(PairDataset):
         ids: set[str] = set()
 
         def make(row: Row, number: int) -> list[ContrastivePair]:
+            row.refuse_near_misses(_COLUMNS)
             pair = row.pair(
                 prompt=row.text("prompt"),
                 chosen=row.text("chosen"),
                 rejected=row.text("rejected"),
                 id=row.text("id", f"{path.stem}-{number + 1:04d}"),
                 template=row.text("template", "qa"),
-                image=gallery.find(row, "image"),
+                image=_pictures(gallery, row),
             )
             if pair.id in ids:
                 raise row.fault(f"id is {pair.id!r}, as in a row before; wanted another")
@@ -59,3 +69,17 @@ class PairFile(PairDataset):
             return [pair]
 
         return sound(read_rows(path)[: self.count], make, self.broken)
+
+
+def _pictures(gallery: Gallery, row: Row) -> Any:
+    """Return a row's picture, a tuple of several, or None."""
+    given = row.fields.get("image")
+    several = given if isinstance(given, list) else [given]
+    for one in several:
+        if isinstance(one, str) and len(one) > _LONGEST:
+            raise row.fault(f"image is {shown(one)}; wanted a path, or bytes in parquet")
+    if not isinstance(given, list):
+        return gallery.find(row, "image")
+    names = {f"image {place}": one for place, one in enumerate(given, start=1)}
+    listed = Row(place=row.place, fields=names)
+    return tuple(gallery.one(listed, name) for name in names) or None

@@ -11,6 +11,7 @@ from typing import IO, Any
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from grains.data.rows import shown
 from grains.errors import GrainsError
 from grains.types import ContrastivePair
 
@@ -116,7 +117,7 @@ def unwrapped(image: Any) -> Any:
 
 def _shown(image: Any) -> str:
     if isinstance(image, str | os.PathLike):
-        return f"{str(image)!r} "
+        return f"{shown(str(image))} "
     if isinstance(image, bytes | bytearray | memoryview):
         return f"({len(image):,} bytes) "
     return ""

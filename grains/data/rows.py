@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import difflib
 import importlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,17 @@ class Row:
         except GrainsError as error:
             raise self.fault(str(error)) from error
 
+    def refuse_near_misses(self, columns: Mapping[str, Collection[str]]) -> None:
+        """Refuse a field that looks like a column that this row lacks: it would not be read.
+
+        Args:
+            columns: those that are read, and words that stand for each elsewhere.
+        """
+        lacking = {name: words for name, words in columns.items() if name not in self.fields}
+        for given in self.fields:
+            if given not in columns and (meant := _nearest(given, lacking)):
+                raise self.fault(f"unknown column {given!r}; did you mean {meant!r}?")
+
     def fault(self, what: str) -> GrainsError:
         """Return the error that says what is wrong with this row, and where it stands."""
         return GrainsError(f"{self.place}: {what}")
@@ -55,8 +68,29 @@ class Row:
             raise self.fault(f"no field {field!r}; {did_you_mean(field, self.fields)}")
         value = self.fields[field]
         if not fits(value):
-            raise self.fault(f"{field} is {value!r}; wanted {wanted}")
+            raise self.fault(f"{field} is {shown(value)}; wanted {wanted}")
         return value
+
+
+def shown(value: Any) -> str:
+    """Return a value as Python writes it; of a long text, such as a picture in base64, the start.
+
+    >>> shown("a.png"), len(shown("a" * 20_000))
+    ("'a.png'", 86)
+    """
+    if isinstance(value, str) and len(value) > 120:
+        return f"{value[:60]!r} ... ({len(value):,} characters)"
+    return repr(value)
+
+
+def _nearest(given: str, columns: Mapping[str, Collection[str]]) -> str | None:
+    name = given.strip().lower()
+    parts = {part.removesuffix("s") for part in re.split(r"[\W_]+", name)}
+    for column, words in columns.items():
+        if name == column or not parts.isdisjoint((*words, column) if words else ()):
+            return column
+    long = [column for column in columns if len(column) > 2]  # of `id`, too much is near
+    return next(iter(difflib.get_close_matches(name, long, n=1, cutoff=0.75)), None)
 
 
 def _all_of(kind: type) -> Callable[[Any], bool]:

@@ -227,10 +227,10 @@ def _changed(component: Any) -> list[str]:
 
 
 def _in_words(value: Any) -> str:
-    registries: tuple[Registry[Any], ...] = (JUDGES, DATASETS)
-    for registry in registries:
-        if isinstance(value, registry.base):
-            return " ".join([registry.name_of(value), *_changed(value)])
+    if isinstance(value, JUDGES.base):
+        return " ".join([JUDGES.name_of(value), *_changed(value)])
+    if isinstance(value, DATASETS.base):
+        return " ".join([DATASETS.name_of(value), *_changed(value)])
     return str(value)
 
 

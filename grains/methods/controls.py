@@ -1,6 +1,7 @@
 """Controls: what should show no effect, if that of a method is due to what it claims.
 
-Each takes the settings of the method that it controls, and differs from it in one thing.
+Each takes the settings of the method that it controls, and differs from it in one thing. What is
+reversed should show the opposite effect.
 """
 
 from __future__ import annotations

@@ -69,7 +69,8 @@ _LEGEND = (
 
 
 def _summary(credits: Sequence[Credits]) -> str:
-    rows = [("sequences", str(len(credits)))]
+    ordered = ", those with most credit by magnitude first" if len(credits) > 1 else ""
+    rows = [("sequences", f"{len(credits)}{ordered}")]
     for kind in ("text", "image"):
         shares = [one.share(kind) for one in credits]
         spread = f", {min(shares):.0%} to {max(shares):.0%}" if len(shares) > 1 else ""

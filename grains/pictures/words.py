@@ -43,7 +43,8 @@ def chips(credits: Credits) -> Iterator[Chip]:
         if run and (modality != "image" or seen in starts):
             share = sum(map(abs, run)) / total if total else 0.0
             tokens = f"{len(run)} token{'s' * (len(run) > 1)}"
-            yield Chip(f"image: {tokens}, share {share:.0%}", sum(run), "image")
+            said = f"image: {tokens}, share {share:.0%}, sum {sum(run):+.3g}"
+            yield Chip(said, sum(run), "image")
             run = []
         if modality == "image":
             run.append(score)
@@ -53,21 +54,17 @@ def chips(credits: Credits) -> Iterator[Chip]:
 
 
 def word_scale(credits: Credits) -> float:
-    """Return the credit at which colours are full: that of the strongest word.
-
-    Where no word has any, that of the strongest image token.
-    """
-    for scores in (credits.of("text"), credits.scores):
-        if scores.numel() and float(scores.abs().max()):
-            return float(scores.abs().max())
-    return 0.0
+    """Return the credit at which colours are full: that of the strongest word; 0 without any."""
+    scores = credits.of("text")
+    return float(scores.abs().max()) if scores.numel() else 0.0
 
 
 def heat_map(credits: Credits, width: int = 960) -> Image.Image:
     """Draw the tokens of a sequence as text, each on the colour of its credit.
 
-    A picture's tokens are one chip, coloured by their sum; the template is grey. Letters that
-    Pillow's own font lacks are written as Python would; `page` shows them all.
+    A picture's tokens are one chip with their sum in figures: it would exceed the scale of words.
+    The template is grey. Letters that Pillow's own font lacks are written as Python would; `page`
+    shows them all.
 
     Args:
         credits: of the sequence.
@@ -83,7 +80,7 @@ def heat_map(credits: Credits, width: int = 960) -> Image.Image:
         place = (_MARGIN, _MARGIN + line * 26)
         draw.text(place, _shortened(text, size, width - 2 * _MARGIN), colour, font(size))
     for chip, text, x, y in placed:
-        colour = tint(strength(chip.score, scale))
+        colour = tint(strength(chip.score, scale)) if chip.modality == "text" else PAPER
         y += top
         right = x + _length(text) + 2 * _PAD
         if chip.modality != "template":
@@ -92,7 +89,7 @@ def heat_map(credits: Credits, width: int = 960) -> Image.Image:
             draw.rounded_rectangle(box, radius=4, fill=colour, outline=outline)
         ink = FAINT if chip.modality == "template" else ink_on(colour)
         draw.text((x + _PAD, y + 2), text, ink, font(_SIZE))
-    unit = "nats; grey: not credited"
+    unit = "nats, of words; pictures have their sum in figures; grey: not credited"
     draw_legend(canvas, _MARGIN, top + bottom + 18, scale, unit)
     return canvas
 
