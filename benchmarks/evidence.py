@@ -129,7 +129,8 @@ def _controls(record: Record, level: float, metric_of: Metric) -> str:
             worse.append(task["name"])
         for method in fit["methods"]:
             change = cells.get(method["name"], {"change": {}})["change"].get(metric)
-            null = method["role"] == "control" and method["settings"]["name"] != "reversed_ranking"
+            # What is reversed should show an effect, the opposite one.
+            null = method["role"] == "control" and method["name"] != "reversed_ranking"
             if null and change and _marked(change):
                 loud.append(f"{method['name']} on {task['name']} ({change['mean']:+.3f})")
     return (

@@ -186,6 +186,26 @@ def test_positions_are_passed_on(hidden):
     assert torch.equal(steered(made, hidden), steered(vector(), hidden, positions="last"))
 
 
+def test_pictures_at_the_last_block_alone_are_refused_since_nothing_reads_them():
+    model = Tiny()
+    model.image_token_id = 0
+    last = vector((4,))
+    said = "layers is '4' and positions is 'image': what the last block says of a picture reaches"
+    with pytest.raises(GrainsError, match=f"{said} no answer; wanted a layer of 0 to 3"):
+        last.applied_to(model, positions="image")
+    with pytest.raises(GrainsError, match=said):
+        vector((1, 4), weights={1: 0.0}, positions="image").applied_to(model)
+    # The opposite: other positions, another layer as well, or no strength at all.
+    last.applied_to(model)
+    last.applied_to(model, 0.0, positions="image")
+    vector((3, 4), positions="image").applied_to(model)
+    # Heads are counted through all blocks; two of ten are the last block's.
+    heads = {"heads": {"n_blocks": 2 * BLOCKS, "width": WIDTH}}
+    model.fingerprint = {**FINGERPRINT, **heads}
+    with pytest.raises(GrainsError, match=r"layers is '8' .* wanted a layer of 0 to 7"):
+        vector((8,), site="heads", positions="image", card={}).applied_to(model, strict=False)
+
+
 def test_strength_zero_leaves_no_hook_and_the_same_bits(hidden):
     model = Tiny()
     with vector(weights={1: 0.0}).applied_to(model):

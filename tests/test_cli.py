@@ -233,7 +233,8 @@ def test_a_checkpoint_carries_the_controls(place, capsys):
     assert main([*argv, "--ckpt_path=fit.ckpt"]) == 0
     assert "left out" not in capsys.readouterr().out
     assert main([*argv, "--vector=v.safetensors"]) == 0
-    assert "left out" in capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
+    assert "`grains fit --save_ckpt FILE` keeps it for `grains test --ckpt_path FILE`" in said
 
 
 def test_predict_shows_and_writes_answers(place, tmp_path, capsys):
@@ -371,9 +372,21 @@ def test_settings_reach_a_component_within_a_component():
     }
     source = SOURCES.build(with_settings("masked", nested, "masked"))
     assert source == Masked(image_masker=TopK(k=3)) != Masked()
+    # A part without a default has settings only where it is named.
+    named = with_settings("scene_questions", {"scenes": 1}, COMPONENTS["model.neutral"])
+    assert named == {"name": "scene_questions", "scenes": 1}
     # The opposite: what is no component has no settings, and says so under its whole name.
     with pytest.raises(GrainsError, match=r"no setting 'readout\.k'; did you mean 'readout'"):
         SOURCES.build(with_settings("masked", {"readout.k": 3}, "masked"))
+
+
+def test_settings_of_the_neutral_data_reach_it(place, capsys):
+    more = ["--model.neutral=scene_questions", "--model.neutral.scenes=1", "--print_config"]
+    assert main(["fit", *place.options(), *more]) == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert shown["model"]["neutral"] == {"name": "scene_questions", "scenes": 1}
+    assert main(["fit", *place.options(), more[2]]) == 0
+    assert yaml.safe_load(capsys.readouterr().out)["model"]["neutral"] is None
 
 
 def test_values_keep_their_types():
@@ -398,6 +411,8 @@ def test_values_keep_their_types():
         ("--model.masker.k=0", ["k is 0", "1 or more"]),
         ("--model.source.image_masker.k=0", ["masker 'top_k': k is 0", "1 or more"]),
         ("--model.source.image_masker.q=1", ["masker 'top_k' has no setting 'q'"]),
+        ("--model.neutral.scenes=1", ["scenes is given, but not of which component", "its name"]),
+        ("--model.neutral.help=scene", ["no dataset is named 'scene'"]),
         ("--data.dataset.brocken=skip", ["no setting 'brocken'; did you mean 'broken'"]),
         ("--model.layers=99", ["no layer 99", "0 to 2"]),
         ("--model.positions=image", ["positions is 'image' and the model reads text alone"]),

@@ -119,6 +119,16 @@ def test_a_credit_for_each_token_a_box_for_each_image_token():
             dataclasses.replace(whole, **changes)
 
 
+def test_a_share_is_of_a_modality_that_there_is():
+    some = Credits(tokens=("a", "b"), scores=torch.tensor([1.0, -3.0]), modality=("text", "image"))
+    assert (some.share("image"), some.share("text"), some.share("template")) == (0.75, 0.25, 0)
+    for asked in (some.share, some.of):
+        with pytest.raises(GrainsError, match="the modality is 'images'; did you mean 'image'"):
+            asked("images")
+    with pytest.raises(GrainsError, match=r"'pictures'; .*there are: image, template, text"):
+        dataclasses.replace(some, scores=torch.zeros(2)).share("pictures")
+
+
 def test_tokens_keep_their_blanks_also_where_decoding_drops_the_first():
     class Dropping:
         """Decodes as SentencePiece does: without the blank that a text starts with."""
@@ -233,7 +243,7 @@ def test_the_command_takes_a_single_pair_settings_and_a_data_set(saved, tmp_path
     assert (tmp_path / "two.html").read_text(encoding="utf-8").count("<section>") == 2
 
 
-def test_the_command_shows_a_picture(llava, tmp_path, monkeypatch):
+def test_the_command_shows_pictures(llava, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(SteerableModel, "load", lambda *_, **__: llava)
     picture(0, 60, 40).save(tmp_path / "seen.png")
     argv = ["explain", "llava", *SINGLE, "--image", "seen.png", "--png", "out"]
@@ -241,6 +251,16 @@ def test_the_command_shows_a_picture(llava, tmp_path, monkeypatch):
     assert len(list((tmp_path / "out").iterdir())) == 2
     page = (tmp_path / "credits.html").read_text(encoding="utf-8")
     assert page.count("<rect") == 16 and page.count("data:image/png") == 2
+    assert "no picture" not in capsys.readouterr().err
+    picture(1, 40, 60).save(tmp_path / "next.png")
+    both = [*argv[:-2], "--image", "next.png", "--attributor", "random", "--out", "both.html"]
+    assert main(both) == 0
+    page = (tmp_path / "both.html").read_text(encoding="utf-8")
+    assert page.count("<rect") == 32 and page.count("data:image/png") == 4
+    # Without any the model is asked all the same, and that is said.
+    assert main(["explain", "llava", *SINGLE, "--attributor", "random", "--out", "no.html"]) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert "grains: warning: no picture is given; credits are of the words alone" in said
 
 
 def fitted(saved, name, **settings):
@@ -334,6 +354,7 @@ def test_of_a_file_no_more_pictures_are_opened_than_are_asked_for(saved, tmp_pat
         ((), "no pairs"),
         ((*SINGLE, "--image", "none.png"), "--image: the image 'none.png' does not exist; wanted"),
         ((*SINGLE, "--image", "full"), "'full' is a folder; wanted a picture file"),
+        ((*SINGLE, "--image", "good.png", "--image", "none.png"), "'none.png' does not exist"),
         (("--vector", "no.safetensors"), "no.safetensors does not exist"),
         (("--vector", "no.safetensors", *SINGLE), "--vector and a single pair"),
         (("--data", "starter", "--pairs", "p.jsonl"), "--data and --pairs"),
@@ -354,6 +375,7 @@ def test_of_a_file_no_more_pictures_are_opened_than_are_asked_for(saved, tmp_pat
 def test_mistakes_are_one_line_before_any_model_is_read(argv, words, tmp_path, capsys):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "there.html").write_text("precious")
+    picture(0, 60, 40).save(tmp_path / "good.png")
     assert main(["explain", "/no/such/model", *argv]) == 2
     err = capsys.readouterr().err
     assert err.startswith("grains: error: ") and err.count("\n") == 1

@@ -238,6 +238,35 @@ def test_optional_columns_may_be_left_out_or_empty(tmp_path):
     assert (read.id, read.template, read.image) == ("few-0001", "qa", None)
 
 
+@pytest.mark.parametrize(
+    ("column", "meant"),
+    [
+        *dict.fromkeys(
+            ("picture", "Image", "images", "img", "image_path", "photo"), "image"
+        ).items(),
+        ("templat", "template"),
+        ("ID", "id"),
+    ],
+)
+def test_a_column_that_is_nearly_a_known_one_is_not_passed_over(tmp_path, column, meant):
+    def read(name, columns, cells):
+        rows = {"csv": f"{columns}\n{cells}\n"}
+        rows["jsonl"] = json.dumps(dict(zip(columns.split(","), cells.split(","), strict=True)))
+        path = tmp_path / f"a.{name}"
+        path.write_text(rows[name])
+        return PairFile(path=path, broken="skip").pairs()
+
+    for name, line in (("csv", 2), ("jsonl", 1)):
+        with says(f"a.{name}, line {line}: unknown column {column!r}; did you mean {meant!r}?"):
+            read(name, f"prompt,chosen,rejected,{column}", "One?,Yes.,No.,x")
+        # The opposite: what is like none, and what stands beside the known one, is passed over.
+        (pair,) = read(name, "prompt,chosen,rejected,category,source", "One?,Yes.,No.,a,b")
+        assert pair.prompt == "One?"
+        beside = f"prompt,chosen,rejected,image,id,template,{column}"
+        (pair,) = read(name, beside, "One?,Yes.,No.,,7,plain,x")
+        assert (pair.image, pair.id, pair.template) == (None, "7", "plain")
+
+
 def test_images_lie_in_the_files_folder_and_never_outside(tmp_path):
     (tmp_path / "data" / "pictures").mkdir(parents=True)
     inside = tmp_path / "data" / "pictures" / "a.png"
@@ -322,10 +351,15 @@ GOOD = '{"prompt": "One?", "chosen": "Yes.", "rejected": "No."}\n'
         ("a.jsonl", GOOD + "[1]", ["line 2", "'[1]'", "wanted one JSON object"]),
         (
             "a.jsonl",
-            GOOD + '{"prompt": "Two?", "choosen": "Yes."}',
+            GOOD + '{"prompt": "Two?", "wanted": "Yes."}',
             ["line 2", "no field 'chosen'"],
         ),
-        ("a.jsonl", '{"choosen": "Yes.", "prompt": "Two?"}', ["did you mean 'choosen'"]),
+        (
+            "a.jsonl",
+            GOOD + '{"choosen": "Yes.", "prompt": "Two?"}',
+            ["a.jsonl, line 2: unknown column 'choosen'; did you mean 'chosen'?"],
+        ),
+        ("a.jsonl", '{"answer": "Yes.", "prompt": "Two?"}', ["no field 'chosen'; there are: "]),
         ("a.jsonl", GOOD.replace('"Yes."', "7"), ["line 1", "chosen is 7", "wanted some text"]),
         ("a.jsonl", GOOD.replace("Yes.", " "), ["line 1", "chosen answer is ' '"]),
         ("a.jsonl", GOOD.replace("Yes.", "No."), ["line 1", "both 'No.'"]),

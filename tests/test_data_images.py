@@ -1,5 +1,6 @@
 """Pictures and the data sets that hold them: opened right, refused by name, skipped when asked."""
 
+import base64
 import io
 import json
 import struct
@@ -296,11 +297,41 @@ def test_all_broken_is_an_error_even_if_skipping_is_asked_for(mixed):
         PairFile(path=path, broken="skip").pairs()
 
 
-@pytest.mark.parametrize("image", ["../outside.png", 3, ["good.png"]])
+@pytest.mark.parametrize("image", ["../outside.png", 3, ["good.png", 3], ["../outside.png"]])
 def test_other_faults_are_never_skipped(mixed, image):
     path = write_pairs(mixed.parent, ["good.png", image])
-    with says("line 2", "image is"):
+    with says("line 2", "image "):
         PairFile(path=path, broken="skip").pairs()
+
+
+def test_a_list_is_several_pictures_in_order(mixed):
+    (mixed.parent / "other.png").write_bytes(encoded(picture(2)))
+    names = ["other.png", "good.png"]
+    path = write_pairs(mixed.parent, [names, names[:1], [], names[::-1]])
+    several, one, none, turned = PairFile(path=path).pairs()
+    assert [Path(image).name for image in several.image] == names
+    first, second = images_of(several)
+    assert images_of(turned) == (second, first) != (first, second)
+    assert images_of(one) == (first,) and none.image is None
+    for entry, why in ((["good.png", "missing.png"], "image 2 is 'missing.png'"), ([""], "empty")):
+        path = write_pairs(mixed.parent, ["good.png", entry])
+        with says("line 2", why):
+            PairFile(path=path).pairs()
+        with pytest.warns(UserWarning, match="left out 1 of 2"):
+            assert len(PairFile(path=path, broken="skip").pairs()) == 1
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_picture_in_base64_is_not_quoted_whole(mixed, nested):
+    text = base64.b64encode(JPEG).decode()
+    path = write_pairs(mixed.parent, ["good.png", [text] if nested else text])
+    with says(f"line 2: image is '{text[:60]}' ... ({len(text):,} characters); wanted a path"):
+        PairFile(path=path).pairs()
+    with says(f"pair 'x': the image '{text[:60]}' ... ({len(text):,} characters) cannot be read"):
+        open_image(text, "pair 'x'")
+    # The opposite: a path is told in full, though it be long.
+    with says(f"'{'folder/' * 14}no.png' does not exist"):
+        open_image("folder/" * 14 + "no.png")
 
 
 def test_broken_is_refuse_or_skip(mixed):

@@ -190,8 +190,25 @@ def test_image_tokens_are_one_chip_with_their_share_and_every_other_token_has_it
     row = list(chips(made()))
     assert [chip.text for chip in row if chip.modality != "image"] == WORDS
     (picture,) = [chip for chip in row if chip.modality == "image"]
-    assert picture.text == "image: 4 tokens, share 51%"  # 1.1 of 2.15
+    assert picture.text == "image: 4 tokens, share 51%, sum +0.7"  # 1.1 of 2.15
     assert picture.score == pytest.approx(0.7)
+
+
+def test_the_chip_of_a_picture_is_uncoloured_alike_in_both_and_its_sum_is_in_figures():
+    """Its sum may exceed the scale of words, which alone are coloured."""
+    strong = made(words=(0.0,) * 7, image=(5.0, 4.0, 0.0, 0.0))
+    assert word_scale(strong) == 0
+    assert np.abs(tilt(words_of(strong))).max() < 15
+    for text in (page([strong]), page([negated(strong)])):
+        (chip,) = Reader(text).of("run")
+        assert "style" not in chip
+    assert "share 100%, sum +9<" in page([strong]) and "sum -9<" in page([negated(strong)])
+    # The opposite: a word of that credit is coloured in both.
+    word = made(words=(0.0, 9.0, 0.0, 0.0, 0.0, 0.0, 0.0), image=(0.0,) * 4)
+    assert tilt(words_of(word)).max() > 100
+    assert [token["title"] for token in Reader(page([word])).of("text") if "style" in token] == [
+        "+9"
+    ]
 
 
 def test_two_runs_of_image_tokens_are_two_chips():
@@ -200,7 +217,8 @@ def test_two_runs_of_image_tokens_are_two_chips():
         scores=torch.ones(3),
         modality=("image", "text", "image"),
     )
-    assert [chip.text for chip in chips(credits)][::2] == ["image: 1 token, share 33%"] * 2
+    said = "image: 1 token, share 33%, sum +1"
+    assert [chip.text for chip in chips(credits)][::2] == [said] * 2
 
 
 def test_two_pictures_in_a_row_are_two_chips():
@@ -308,6 +326,8 @@ def test_a_page_of_many_has_a_summary_and_the_strongest_first():
     whole = " ".join(read.text)
     assert "51%" in whole and "50%" in whole
     assert "over 5%: 1 pairs (weak)" in whole
+    assert "2, those with most credit by magnitude first" in whole
+    assert "most credit" not in page([strong])
     assert len([tag for tag, _ in read.seen if tag == "section"]) == 2
 
 

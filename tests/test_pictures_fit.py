@@ -74,7 +74,7 @@ def test_auto_needs_damage_that_is_seen(shapes):
 
 def test_the_recipe_runs(tmp_path, monkeypatch, capsys):
     recipe = yaml.safe_load(RECIPE.read_text())
-    recipe["model"] |= {"layers": "4", "neutral": NEUTRAL, "attributor": "gradient_x_input"}
+    recipe["model"] |= {"layers": "3", "neutral": NEUTRAL, "attributor": "gradient_x_input"}
     recipe["data"] |= {"dataset": {"name": "scenes", "count": 30}, "fit": 10, "val": 10, "test": 10}
     monkeypatch.chdir(tmp_path)
     Path("small.yaml").write_text(yaml.safe_dump(recipe))
@@ -85,7 +85,8 @@ def test_the_recipe_runs(tmp_path, monkeypatch, capsys):
     picture.save("picture.png")
     said = ["generate", "shapes-llava", "v.safetensors", "how many circles?", "is there a cup?"]
     assert main([*said, "--image", "picture.png", "--max-new-tokens", "4"]) == 0
-    assert capsys.readouterr().out.count("unsteered: ") == 2
+    out, err = capsys.readouterr()
+    assert out.count("unsteered: ") == 2 and "no picture" not in err
     assert main([*said, *["--image", "picture.png"] * 3]) == 2
     assert "there are 3 images and 2 prompts; wanted one image" in capsys.readouterr().err
     # What steers pictures alone would change nothing without one.
@@ -96,7 +97,10 @@ def test_the_recipe_runs(tmp_path, monkeypatch, capsys):
     assert "steers image positions alone" in (said := capsys.readouterr().err)
     assert "wanted --image FILE" in said
     assert main([*blind, "--image", "picture.png"]) == 0
+    capsys.readouterr()
     assert main(["generate", "shapes-llava", "v.safetensors", *blind[3:]]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "grains: warning: no picture is given; answers are to the words alone"
 
 
 def test_the_recipe_is_understood_whole(capsys):

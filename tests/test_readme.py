@@ -64,6 +64,20 @@ def test_python_blocks_run(smollm2, monkeypatch, tmp_path, capsys):
     assert "scene_captions" in Path("page.html").read_text(encoding="utf-8")
 
 
+def test_the_scene_of_the_example_is_one_where_the_model_makes_a_table_up():
+    (place,) = re.findall(r"^pair = scenes\.split\.test\[(\d+)\]", README, re.MULTILINE)
+    scenes = grains.SteeringDataModule({"name": "scenes", "count": 60}, fit=20, val=20, test=20)
+    seeing = grains.SteerableModel.load("shapes-llava", dtype="float32")
+
+    def caption(pair):
+        return seeing.generate("describe the picture.", pair.image)
+
+    pair = scenes.split.test[int(place)]
+    assert pair.chosen.endswith(", a cup.")
+    assert caption(pair) == pair.chosen.replace(" a cup.", " a cup, a table.")
+    assert caption(scenes.split.test[0]) == scenes.split.test[0].chosen  # no example of it
+
+
 def test_first_screen_is_short():
     first = blocks(README, "python")[0]
     assert len([line for line in first.splitlines() if line.strip()]) <= 12

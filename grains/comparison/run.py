@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 from tqdm.auto import tqdm
 
 from grains._version import __version__
@@ -98,6 +99,10 @@ def _score(bench: Bench, named: Named) -> None:
             bench.scores(asked, point)
 
 
+DONE = "grains/comparison/done"
+"""Where processes count those that are through."""
+
+
 class Crew:
     """The processes that `torchrun` has started, if it has: who of them this is, and who is done.
 
@@ -120,14 +125,13 @@ class Crew:
             raise GrainsError(
                 f"{self.count} processes share their work through a folder; wanted one"
             )
-        store, self.rank, _ = next(dist.rendezvous("env://"))
-        self._store = dist.PrefixStore("grains/comparison", store)
+        self._store, self.rank, _ = next(rendezvous("env://"))
 
     def wait(self) -> None:
         """Say that this one is done; in the first process, wait until all are."""
         if self.count == 1:
             return
-        done = self._store.add("done", 1)
+        done = self._store.add(DONE, 1)
         while self.rank == 0 and done < self.count:
             time.sleep(0.2)
-            done = self._store.add("done", 0)
+            done = self._store.add(DONE, 0)
