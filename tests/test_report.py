@@ -620,3 +620,11 @@ def test_a_mistake_is_one_line_and_exit_code_2(content, out, words, tmp_path, ca
 def test_a_folder_is_no_record(tmp_path):
     with pytest.raises(GrainsError, match="is not a file"):
         Report.load(tmp_path)
+
+
+def test_levels_are_said_in_the_measure_that_they_are_of():
+    record = {**records.comparison(), "measure": "perplexity_ratio"}
+    for text in (Report(record).html(), Report(record).markdown()):
+        assert "At perplexity ratio 0.05" in text
+        assert "At KL 0.05 nats a token" not in text
+    assert "At KL 0.05 nats a token" in Report(records.comparison()).markdown()

@@ -163,6 +163,7 @@ class Document:
         facts: a line under it.
         levels: between which the reader chooses, as tags.
         metrics: likewise.
+        measure: what the levels are of.
         blocks: in the order in which they are read.
     """
 
@@ -171,3 +172,4 @@ class Document:
     levels: tuple[str, ...]
     metrics: tuple[str, ...]
     blocks: tuple[Block, ...]
+    measure: str = ""

@@ -53,6 +53,7 @@ def comparison_document(record: Comparison) -> Document:
             f"grains {record.grains}",
         ),
         levels=tuple(levels),
+        measure="KL, nats a token" if record.measure == "kl" else record.measure.replace("_", " "),
         metrics=tuple(dict.fromkeys(metrics)),
         blocks=(*blocks, making_section(record)),
     )
@@ -67,7 +68,7 @@ def _fit(fit: Fit, record: Comparison, looks: Mapping[str, Look]) -> Iterator[Bl
     if (areas := _areas(fit, looks)) is not None:
         yield areas
     if fit.generations or fit.generated:
-        yield _generations(fit, looks)
+        yield _generations(fit, record, looks)
     if fit.credits:
         ranked = sorted(fit.credits, key=lambda one: -sum(map(abs, one.scores)))
         tokens = (Tokens(credits=one, place=place) for place, one in enumerate(ranked, start=1))
@@ -98,7 +99,7 @@ def _verdict(fit: Fit, record: Comparison, looks: Mapping[str, Look]) -> Section
         said = verdict(fit, level)
         inside: list[Block] = [Points(items=tuple(said))] if said else []
         inside.append(_overview(fit, level, looks))
-        title = f"At KL {level:g} nats a token"
+        title = f"At {record.at(level)}"
         tags = {"level": f"{level:g}"}
         blocks.append(Section(title=title, blocks=tuple(inside), depth=3, tags=tags))
     if said := aside(fit):
@@ -210,7 +211,7 @@ def _areas(fit: Fit, looks: Mapping[str, Look]) -> Section | None:
     return Section(title="Area under effect against damage", blocks=(table,))
 
 
-def _generations(fit: Fit, looks: Mapping[str, Look]) -> Section:
+def _generations(fit: Fit, record: Comparison, looks: Mapping[str, Look]) -> Section:
     blocks: list[Block] = []
     if fit.generated:
         names = list(dict.fromkeys(name for one in fit.generated.values() for name in one))
@@ -238,7 +239,7 @@ def _generations(fit: Fit, looks: Mapping[str, Look]) -> Section:
     for one in fit.generations:
         order = sorted(one.answers, key=lambda who: looks[who].number if who in looks else -1)
         answers = ((_title(who, looks), looks.get(who), one.answers[who]) for who in order)
-        note = "" if one.level is None else f"at KL {one.level:g}"
+        note = "" if one.level is None else f"at {record.at(one.level)}"
         blocks.append(Answers(prompt=one.prompt, answers=tuple(answers), note=note))
     return Section(title="Answers, before and after", blocks=tuple(blocks))
 

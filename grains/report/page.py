@@ -70,6 +70,12 @@ def _contents(blocks: Sequence[Block]) -> str:
     return f'<nav aria-label="Contents"><ul>{links}</ul></nav>\n'
 
 
+def _measure(measure: str) -> str:
+    """Return what levels are of; its unit is left out where there is little room."""
+    what, comma, unit = measure.partition(",")
+    return f"{escape(what)}<i>{escape(comma + unit)}</i>"
+
+
 def _toolbar(document: Document) -> str:
     if not document.levels:
         return ""
@@ -84,7 +90,7 @@ def _toolbar(document: Document) -> str:
     )
     return (
         '<div class="toolbar scripted" hidden>\n<div role="group" aria-label="Level of damage">'
-        f'<span>KL<i>, nats a token</i></span> {buttons}<button type="button" data-pick="" '
+        f'<span>{_measure(document.measure)}</span> {buttons}<button type="button" data-pick="" '
         'aria-pressed="true">all</button></div>\n<label>metric <select id="metric">'
         f'<option value="main">main of each task</option><option value="">all</option>{metrics}'
         "</select></label>\n</div>\n"

@@ -191,10 +191,23 @@ class Head:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison(Head):
-    """What `grains compare` writes."""
+    """What `grains compare` writes.
+
+    Args:
+        levels: of damage, in units of the measure.
+        fits: one a behaviour.
+        measure: of damage: `kl` in nats a token, or `perplexity_ratio`.
+    """
 
     levels: tuple[float, ...]
     fits: tuple[Fit, ...]
+    measure: str = "kl"
+
+    def at(self, level: float) -> str:
+        """Return a level in words."""
+        if self.measure == "kl":
+            return f"KL {level:g} nats a token"
+        return f"{self.measure.replace('_', ' ')} {level:g}"
 
 
 @dataclass(frozen=True, kw_only=True)

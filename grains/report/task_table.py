@@ -37,8 +37,8 @@ def task_table(fit: Fit, task: Task, looks: Mapping[str, Look]) -> Table:
             for metric in metrics
         ),
         texts=2,
-        caption="Change: steered less unsteered, with its 95 % paired-bootstrap interval. Level "
-        "and KL in nats a token on neutral text; ppl ratio: perplexity there over the unsteered.",
+        caption="Change: steered less unsteered, with its 95 % paired-bootstrap interval. KL in "
+        "nats a token on neutral text; ppl ratio: perplexity there over the unsteered.",
     )
 
 
