@@ -15,6 +15,7 @@ from grains.damage import Budget, Damage, DamageCurve, NeutralText
 from grains.errors import GrainsError
 from grains.layers import parse_layers, show_layers
 from grains.types import Positions
+from grains.vector_parts import refuse_unread
 
 FRACTIONS = (0.25, 0.5, 0.75, 1.0)
 """What `coefficient="auto"` tries: these shares of the largest coefficient within the budget."""
@@ -195,9 +196,6 @@ def parse_layer_sets(given: Any, n_blocks: int, positions: Positions) -> list[tu
     """
     several = isinstance(given, list) and given and all(isinstance(item, str) for item in given)
     sets = [parse_layers(item, n_blocks) for item in (given if several else [given])]
-    if positions == "image" and (n_blocks - 1,) in sets:
-        raise GrainsError(
-            f"layers is '{n_blocks - 1}' and positions is 'image': what the last block says of a "
-            f"picture reaches no answer; wanted a layer of 0 to {n_blocks - 2}"
-        )
+    for layers in sets:
+        refuse_unread(layers, n_blocks, positions)
     return sets

@@ -152,7 +152,12 @@ class SteeredModule(L.LightningModule):
             numbers = {f"test/{outcome.name}/{key}": x for key, x in outcome.numbers().items()}
             self.log_dict(numbers, rank_zero_only=True)
         if not self.quiet:
-            show_outcomes(self.outcomes, len(scores[UNSTEERED]), disjoint=self._disjoint)
+            show_outcomes(
+                self.outcomes,
+                len(scores[UNSTEERED]),
+                disjoint=self._disjoint,
+                neutral="data" if self.neutral_data else "text",
+            )
 
     def _rivals(self, vector: SteeringVector) -> dict[str, SteeringVector]:
         if "random_direction" in self.controls:

@@ -45,10 +45,13 @@ def show_choice(cells: Sequence[Cell], chosen: Cell, unsteered: float, budget: B
     Console().print(table)
 
 
-def show_outcomes(outcomes: Sequence[Outcome], pairs: int, *, disjoint: bool) -> None:
+def show_outcomes(
+    outcomes: Sequence[Outcome], pairs: int, *, disjoint: bool, neutral: str = "text"
+) -> None:
     """Print unsteered, steered and controls side by side.
 
     `disjoint` says that neither the fit nor the choice has seen the pairs; else it is not known.
+    `neutral` is what damage was measured on: `text`, or `data` of another kind.
     """
     table = Table(
         title=f"Test: {pairs} pairs "
@@ -58,8 +61,8 @@ def show_outcomes(outcomes: Sequence[Outcome], pairs: int, *, disjoint: bool) ->
             else "(whether the fit or the choice saw them is not known)"
         ),
         caption="change of the margin (nats a token) with its 95 % paired-bootstrap interval; "
-        "KL and ppl (perplexity over the unsteered) on neutral text; controls are brought to the "
-        "KL of the steering",
+        f"KL and ppl (perplexity over the unsteered) on neutral {neutral}; controls are brought to "
+        "the KL of the steering",
         **_PLAIN,
     )
     table.add_column("", no_wrap=True)

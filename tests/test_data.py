@@ -281,6 +281,8 @@ def test_images_lie_in_the_files_folder_and_never_outside(tmp_path):
         return PairFile(path=path).pairs()[0]
 
     assert read("pictures/a.png").image == inside
+    with says("line 1: image is 'pictures', a folder; wanted a picture file in it"):
+        read("pictures")
     for outside in ("../outside.png", str(tmp_path / "outside.png"), "link.png"):
         with says("line 1", outside, "inside the folder"):
             read(outside)

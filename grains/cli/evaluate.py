@@ -51,7 +51,7 @@ def run(command: str, argv: Sequence[str]) -> None:
         text = NeutralText(model, pairs or neutral_texts())
         with vector.applied_to(model, args.coefficient, strict=strict):
             damage = text.damage()
-    _show(results, vector, damage)
+    _show(results, vector, damage, "data" if pairs else "text")
     pictures = any(pair.image is not None for pair in pairs)
     if vector and not pictures and (vector.site == "vision" or vector.positions == "image"):
         print(BLIND)
@@ -140,7 +140,9 @@ def _record(
     return plain(record)
 
 
-def _show(results: Sequence[Result], vector: SteeringVector | None, damage: Damage | None) -> None:
+def _show(
+    results: Sequence[Result], vector: SteeringVector | None, damage: Damage | None, neutral: str
+) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -149,7 +151,7 @@ def _show(results: Sequence[Result], vector: SteeringVector | None, damage: Dama
         box=None,
         header_style="underline",
         padding=(0, 1, 0, 0),
-        caption=_caption(results, vector, damage),
+        caption=_caption(results, vector, damage, neutral),
     )
     table.add_column("task, metric", overflow="fold")
     steered = ("steered", "change [95 %]", "p") if vector is not None else ()
@@ -186,14 +188,14 @@ def _change(change: Interval) -> tuple[str, str]:
 
 
 def _caption(
-    results: Sequence[Result], vector: SteeringVector | None, damage: Damage | None
+    results: Sequence[Result], vector: SteeringVector | None, damage: Damage | None, neutral: str
 ) -> str:
     from grains.evaluation import tells_what_it_saw
 
     said = ["figures of n questions; ↑ more is better, ↓ less is"]
     if vector is not None and damage is not None:
         said.append(
-            f"damage on neutral text: KL {damage.kl:.4f} nats a token, perplexity ratio "
+            f"damage on neutral {neutral}: KL {damage.kl:.4f} nats a token, perplexity ratio "
             f"{damage.perplexity_ratio:.3f}"
         )
         left_out = sum(result.asked.left_out for result in results)

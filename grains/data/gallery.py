@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 from grains.data.images import ImageError, open_image
 from grains.data.origins import VARIABLE, find_file
 from grains.data.origins import hub_rows as whole_rows
-from grains.data.rows import SUFFIXES, Row, read_rows
+from grains.data.rows import SUFFIXES, Row, read_rows, shown
 from grains.errors import GrainsError
 from grains.types import checked_choice
 
@@ -72,7 +72,9 @@ class Gallery:
         if not isinstance(given, str):
             raise row.fault(f"{name} is {given!r}; wanted a path or bytes")
         if "://" in given:
-            raise row.fault(f"{name} is the address {given!r}; wanted a file, so download it first")
+            raise row.fault(
+                f"{name} is the address {shown(given)}; wanted a file, so download it first"
+            )
         places = [(folder / given).resolve() for folder in self.folders]
         # A file of rows is shared: it must not reach other files.
         inside = [
@@ -82,12 +84,14 @@ class Gallery:
         ]
         listed = " or ".join(map(str, self.folders)) or "(none was given)"
         if places and not inside:
-            raise row.fault(f"{name} is {given!r}; wanted a path inside the folder {listed}")
+            raise row.fault(f"{name} is {shown(given)}; wanted a path inside the folder {listed}")
         for place in inside:
             if place.is_file():
                 return place
+            if place.is_dir():
+                raise row.fault(f"{name} is {given!r}, a folder; wanted a picture file in it")
         raise ImageError(
-            f"{row.place}: {name} is {given!r}; there is no such file in the folder {listed}"
+            f"{row.place}: {name} is {shown(given)}; there is no such file in the folder {listed}"
         )
 
 
