@@ -11,7 +11,7 @@ from torch import Tensor
 
 from grains.hooks import recording
 from grains.models import Encoded, SteerableModel
-from grains.types import Readout
+from grains.types import Readout, Site
 
 
 class Activations(NamedTuple):
@@ -56,8 +56,10 @@ def read(
     layers: Sequence[int],
     where: Readout,
     inputs: Float[Tensor, "batch seq d_model"] | None = None,
+    *,
+    site: Site = "decoder",
 ) -> Activations:
-    """Run the model up to the last of `layers` and read the residual stream at the read-out.
+    """Run the model up to the last of `layers` of a site and read the states at the read-out.
 
     Only the read-out is kept, so memory does not grow with the sequence.
     """
@@ -71,7 +73,7 @@ def read(
             (hidden.norm(dim=-1) * on).sum(1).cpu(),
         )
 
-    with torch.no_grad(), recording(model, layers, keep, stop=True) as states:
+    with torch.no_grad(), recording(model, layers, keep, stop=True, site=site) as states:
         model.logits(encoded, inputs, keep=1)
     return Activations(
         {layer: state for layer, (state, _) in states.items()},

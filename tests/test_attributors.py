@@ -171,7 +171,7 @@ def test_refuses_shapes_that_do_not_match(name: str) -> None:
 # -- what several promise together -----------------------------------------------------------------
 
 CREDITING: list[Attributor] = [
-    *(IntegratedGradients(rule=rule, steps=3) for rule in RULES),  # type: ignore[arg-type]
+    *(IntegratedGradients(rule=rule, steps=3) for rule in RULES),
     GradientXInput(),
     SmoothGrad(samples=3),
     Occlusion(),
@@ -251,13 +251,13 @@ def test_scores_add_up_to_the_change_of_the_score(rule: str) -> None:
     inputs, baseline = pair()
     rows = torch.arange(BATCH)
     change = mixing(inputs, rows) - mixing(baseline, rows)
-    fine = IntegratedGradients(rule=rule, steps=200, tolerance=None)  # type: ignore[arg-type]
+    fine = IntegratedGradients(rule=rule, steps=200, tolerance=None)
     found = fine.attribute(mixing, inputs, baseline)
     near = {"riemann": 5e-2, "midpoint": 5e-4, "trapezoid": 5e-4, "gauss_legendre": 1e-12}[rule]
     torch.testing.assert_close(found.scores.sum(dim=1), change, rtol=near, atol=0)
     wanted = (found.scores.sum(dim=1) - change).abs() / change.abs()
     torch.testing.assert_close(found.gap, wanted, rtol=1e-3, atol=1e-12)
-    coarse = IntegratedGradients(rule=rule, steps=2, tolerance=None)  # type: ignore[arg-type]
+    coarse = IntegratedGradients(rule=rule, steps=2, tolerance=None)
     assert (coarse.attribute(mixing, inputs, baseline).gap > 2 * found.gap).all()
 
 
@@ -303,7 +303,7 @@ def test_nodes_go_where_the_rule_is_wrong() -> None:
 @pytest.mark.parametrize("rule", RULE_NAMES)
 def test_a_refinement_repeats_no_pass(rule: str) -> None:
     counted = Counted(mixing)
-    never = IntegratedGradients(rule=rule, steps=4, tolerance=1e-300, max_steps=30)  # type: ignore[arg-type]
+    never = IntegratedGradients(rule=rule, steps=4, tolerance=1e-300, max_steps=30)
     found = never.attribute(counted, *pair())
     assert counted.with_gradient == found.steps.tolist()
     if rule == "gauss_legendre":  # it shares no node with its double, and keeps none
@@ -377,7 +377,7 @@ def test_equals_captum(rule: str, method: str, steps: int) -> None:
     wanted = peer.attribute(inputs, baseline, n_steps=steps, method=method).sum(dim=-1)
     if rule == "trapezoid":  # captum counts nodes, and gives each interval 1 / nodes
         wanted, steps = wanted * steps / (steps - 1), steps - 1
-    ours = IntegratedGradients(rule=rule, steps=steps, tolerance=None)  # type: ignore[arg-type]
+    ours = IntegratedGradients(rule=rule, steps=steps, tolerance=None)
     found = ours.attribute(mixing, inputs, baseline).scores
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-10)
 

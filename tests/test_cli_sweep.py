@@ -14,7 +14,8 @@ from grains.cli import main
 from grains.cli.sweep import SETTINGS
 from grains.models import SteerableModel
 from grains.sweep import Sweep
-from tests.test_sweep import TEXTS, model, pairs
+from tests.pairs import pairs
+from tests.test_sweep import TEXTS, model
 
 CONFIG = """
 model: tiny

@@ -291,7 +291,7 @@ def test_two_processes_share_the_work_and_the_record_is_the_same(tiny, tmp_path)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mp.spawn(_process, (tmp_path, port), nprocs=2)  # type: ignore[attr-defined]
+    mp.spawn(_process, (tmp_path, port), nprocs=2)
     shared, none = (json.loads((tmp_path / f"record.{rank}").read_text()) for rank in (0, 1))
     assert none == {}
     alone = run(tiny, **SHARED)

@@ -101,7 +101,7 @@ def test_an_attributor_is_given_by_name_by_settings_or_as_an_object(tiny):
 
 def test_a_wrong_setting_is_refused(tiny):
     with pytest.raises(GrainsError, match="did you mean 'prompt'"):
-        explain(tiny(), [SHORT], scope="promt")  # type: ignore[arg-type]
+        explain(tiny(), [SHORT], scope="promt")
     with pytest.raises(GrainsError, match="did you mean 'occlusion'"):
         explain(tiny(), [SHORT], "oclusion")
 

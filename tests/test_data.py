@@ -79,7 +79,7 @@ def hub(monkeypatch):
         return kept[repository]
 
     module = ModuleType("datasets")
-    module.load_dataset = load_dataset  # type: ignore[attr-defined]
+    module.load_dataset = load_dataset
     monkeypatch.setitem(sys.modules, "datasets", module)
     return asked
 
@@ -426,7 +426,7 @@ def test_a_broken_benchmark_row_is_named(tmp_path, variant, change, parts):
 
 def test_an_unknown_behavior_is_told_the_nearest():
     with says("'sycofancy'", "did you mean 'sycophancy'?"):
-        CAA(behavior="sycofancy")  # type: ignore[arg-type]
+        CAA(behavior="sycofancy")
 
 
 # Splits ----------------------------------------------------------------------------------------
@@ -518,7 +518,7 @@ def test_wrong_counts_say_what_there_is():
     with says("fit is -1", "wanted 0 or more"):
         split_pairs(pairs(10), fit=-1, val=4, test=None, seed=0)
     with says("val is '4'"):
-        split_pairs(pairs(10), fit=1, val="4", test=None, seed=0)  # type: ignore[arg-type]
+        split_pairs(pairs(10), fit=1, val="4", test=None, seed=0)
     with says("fit and test are None", "only one part"):
         split_pairs(pairs(10), fit=None, val=4, test=None, seed=0)
 
@@ -568,7 +568,7 @@ def test_over_ranks_each_pair_comes_once_when_repeats_are_dropped(count, ranks):
     whole = data.train_dataloader()
     seen: list[tuple[int, str]] = []
     for rank in range(ranks):
-        sampler = DistributedSampler(whole.dataset, ranks, rank, shuffle=False)  # type: ignore[arg-type]
+        sampler = DistributedSampler(whole.dataset, ranks, rank, shuffle=False)
         loader = DataLoader(
             whole.dataset, batch_size=2, sampler=sampler, collate_fn=whole.collate_fn
         )
@@ -809,9 +809,9 @@ def test_mistakes_are_told_when_the_module_is_made():
     with says("behavior is 'gloom'", "'honesty', 'cheerfulness', 'all'"):
         SteeringDataModule({"name": "starter", "behavior": "gloom"})
     with says("the dataset is given as 3"):
-        SteeringDataModule(3)  # type: ignore[arg-type]
+        SteeringDataModule(3)
     with says("the dataset lists 'One?'", "wanted pairs"):
-        SteeringDataModule(["One?"])  # type: ignore[arg-type]
+        SteeringDataModule(["One?"])
     with says("batch_size is 0"):
         SteeringDataModule(batch_size=0)
     with says("fit is -3"):

@@ -336,7 +336,7 @@ def test_a_picture_in_base64_is_not_quoted_whole(mixed, nested):
 
 def test_broken_is_refuse_or_skip(mixed):
     with says("broken is 'ignore'", "refuse, skip"):
-        PairFile(path=mixed, broken="ignore").pairs()  # type: ignore[arg-type]
+        PairFile(path=mixed, broken="ignore").pairs()
 
 
 def test_parquet_holds_paths_bytes_or_both_as_the_hub_writes_them(tmp_path):
@@ -599,7 +599,7 @@ def hub(monkeypatch):
         return HubData(records, features)
 
     module = ModuleType("datasets")
-    module.load_dataset, module.Image = load_dataset, HubImage  # type: ignore[attr-defined]
+    module.load_dataset, module.Image = load_dataset, HubImage
     monkeypatch.setitem(sys.modules, "datasets", module)
     return seen
 

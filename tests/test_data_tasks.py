@@ -41,7 +41,7 @@ def hub(monkeypatch):
             return rows
 
         module = ModuleType("datasets")
-        module.load_dataset = load_dataset  # type: ignore[attr-defined]
+        module.load_dataset = load_dataset
         monkeypatch.setitem(sys.modules, "datasets", module)
         return asked
 

@@ -342,8 +342,8 @@ def test_answers_are_compared_without_case_punctuation_and_articles():
 class Length(Judge):
     """Counts letters."""
 
-    metric = "letters"  # type: ignore[assignment]
-    higher_is_better = False  # type: ignore[assignment]
+    metric = "letters"
+    higher_is_better = False
 
     def judge(self, items, answers, *, quiet=False):
         assert all(item.options for item in items)  # true and false answers to compare with
@@ -482,7 +482,7 @@ def test_questions_under_a_single_prompt_make_no_interval(model):
     items = [Item.choice(f"q{i}", "Sentence:", [f"The {i}."], [f"No {i}."]) for i in range(3)]
     asked = Asked(task=TASKS.build("toxigen_preference"), items=tuple(items), left_out=0)
     with pytest.raises(GrainsError, match="all 3 questions share one prompt; wanted 2 prompts"):
-        evaluate(Untouched(), [asked], steering(model))  # type: ignore[arg-type]
+        evaluate(Untouched(), [asked], steering(model))
     (alone,) = evaluate(model, [asked], quiet=True)  # means need no interval
     assert len(alone.unsteered.ids) == 3
 
@@ -518,7 +518,7 @@ class Untouched:
 def test_mistakes_are_told_before_any_work(model):
     few = [Asked.of("mmlu"), Asked.of("truthfulqa_mc1", limit=1)]
     with pytest.raises(GrainsError, match="'truthfulqa_mc1' has 1 question; wanted 2"):
-        evaluate(Untouched(), few, steering(model))  # type: ignore[arg-type]
+        evaluate(Untouched(), few, steering(model))
     other = SteerableModel(builder("llama", **{**ROOMY, "hidden_size": 16})(), tiny_tokenizer())
     with pytest.raises(GrainsError, match="wanted equal widths"):
         evaluate(other, few[:1], steering(model))

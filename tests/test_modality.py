@@ -99,7 +99,7 @@ def test_each_kind_may_have_a_masker_of_its_own(model, pairs):
 def test_all_of_it_is_written_down_and_built_again():
     spec = {"name": "masked", "image_masker": {"name": "top_k", "k": 16}, "image_fill": "blur"}
     source = SOURCES.build(spec)
-    assert source.image_masker == TopK(k=16)  # type: ignore[attr-defined]
+    assert source.image_masker == TopK(k=16)
     assert SOURCES.build(SOURCES.spec(source)) == source
     with pytest.raises(GrainsError, match="did you mean 'top_k'"):
         SOURCES.build({"name": "masked", "image_masker": "top"})

@@ -13,22 +13,9 @@ import lightning as L
 import pytest
 import torch
 
-from grains import ContrastivePair, SteeringDataModule, SteeringModule, SteeringVector
+from grains import SteeringDataModule, SteeringModule, SteeringVector
 from grains.errors import GrainsError
-
-WORDS = "sea sky sun ship seed bird night winter colour earth answer reason south nobody".split()
-
-
-def pairs(count: int) -> list[ContrastivePair]:
-    return [
-        ContrastivePair(
-            id=f"p{i}",
-            prompt=f"What of the {WORDS[i % 14]} and the {WORDS[(i * 5 + 3) % 14]} {i}?",
-            chosen=f"The {WORDS[(i + 4) % 14]} is blue",
-            rejected=f"A {WORDS[(i + 9) % 14]} is not here",
-        )
-        for i in range(count)
-    ]
+from tests.pairs import WORDS, pairs
 
 
 def trainer(**settings) -> L.Trainer:

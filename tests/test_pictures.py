@@ -42,7 +42,7 @@ def made(words=(0.0, 0.2, -0.1, 0.05, 0.4, -0.3, 0.0), image=(0.5, -0.2, 0.3, 0.
         "name": "pair-1",
         "explains": "log p('Yes.') - log p('No.')",
     }
-    return Credits(**{**settings, **changes})  # type: ignore[arg-type]
+    return Credits(**{**settings, **changes})
 
 
 def spread(credits, width, height):

@@ -133,7 +133,7 @@ def test_a_picture_that_is_too_small_is_refused():
     with pytest.raises(GrainsError, match="size of a drawn scene is 8; wanted 16"):
         draw(ORDINARY[0], 8)
     with pytest.raises(GrainsError, match="no fold 'tset'; did you mean 'test'"):
-        ordinary_scenes(1, fold="tset")  # type: ignore[arg-type]
+        ordinary_scenes(1, fold="tset")
 
 
 def test_captions_are_read_back():

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from grains import ContrastivePair, SteeringDataModule, SteeringVector
+from grains import SteeringDataModule, SteeringVector
 from grains.attributors import GradientXInput
 from grains.cells import CellStore
 from grains.damage import NeutralText
@@ -21,9 +21,9 @@ from grains.errors import GrainsError
 from grains.models import SteerableModel
 from grains.sweep import Halving, Sweep
 from grains.sweep.progress import Progress
+from tests.pairs import WORDS, pairs
 from tests.tiny import TINY, tiny_tokenizer
 
-WORDS = "sea sky sun ship seed bird night winter colour earth answer reason south nobody".split()
 TEXTS = [f"The {a} is near the {b}, and the {a} is old." for a, b in zip(WORDS, WORDS[9:])]  # noqa: B905
 MASKERS = [{"name": "top_k", "k": 1}, {"name": "top_k", "k": 2}]
 
@@ -31,18 +31,6 @@ MASKERS = [{"name": "top_k", "k": 1}, {"name": "top_k", "k": 2}]
 @cache
 def model() -> SteerableModel:
     return SteerableModel(TINY["llama"](), tiny_tokenizer(), name="tiny")
-
-
-def pairs(count: int) -> list[ContrastivePair]:
-    return [
-        ContrastivePair(
-            id=f"p{i}",
-            prompt=f"What of the {WORDS[i % 14]} and the {WORDS[(i * 5 + 3) % 14]} {i}?",
-            chosen=f"The {WORDS[(i + 4) % 14]} is blue",
-            rejected=f"A {WORDS[(i + 9) % 14]} is not here",
-        )
-        for i in range(count)
-    ]
 
 
 def data(**settings) -> SteeringDataModule:

@@ -19,7 +19,7 @@ def run(metric, calls):
 def computed(folder, batches):
     """Return each metric to what both processes compute; the first takes one batch, the other all
     that follow. `batches()` gives a metric's class to its calls."""
-    mp.spawn(_process, (str(folder), batches), nprocs=2)  # type: ignore[attr-defined]
+    mp.spawn(_process, (str(folder), batches), nprocs=2)
     return {
         metric: [torch.load(folder / f"{metric.__name__}.{rank}") for rank in range(2)]
         for metric in batches()

@@ -12,10 +12,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from grains import activations
 from grains.errors import GrainsError
 from grains.models import SteerableModel
 from grains.registry import Registry
-from grains.types import ContrastivePair, Site, checked_choice
+from grains.types import ContrastivePair, Readout, Side, Site, checked_choice
 
 Value = TypeVar("Value")
 
@@ -160,6 +161,41 @@ class DirectionSource(ABC):
             layers: the blocks of the source's site whose outputs are wanted.
             memo: of this batch, shared by all sources that see it.
         """
+
+
+@dataclass(frozen=True, kw_only=True)
+class BothAnswers(DirectionSource):
+    """States at prompt + chosen (*toward*) and prompt + rejected (*away*), at the source's site.
+
+    Args:
+        readout: where they are read; `last_prompt` would read the same on both sides.
+    """
+
+    readout: Readout = "answer_mean"
+
+    def __post_init__(self) -> None:
+        """Refuse the read-out that sees no answer."""
+        super().__post_init__()
+        if self.readout == "last_prompt":
+            raise GrainsError(
+                f"source {SOURCES.name_of(self)!r}: readout is 'last_prompt', where both answers "
+                "read the same; wanted 'answer_mean' or 'last'"
+            )
+
+    def rows(
+        self,
+        model: SteerableModel,
+        pairs: Sequence[ContrastivePair],
+        layers: Sequence[int],
+        memo: Memo,
+    ) -> Rows:
+        """Read both sides."""
+        self.blocks(model)  # refuses a model without them
+        chosen, rejected = (
+            activations.read(model, model.encode(pairs, side), layers, self.readout, site=self.site)
+            for side in typing.get_args(Side)
+        )
+        return Rows.unattributed(chosen.hidden, rejected.hidden, chosen.norms)
 
 
 SOURCES: Registry[DirectionSource] = Registry("source", DirectionSource)

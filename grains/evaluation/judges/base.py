@@ -59,6 +59,22 @@ class Judge(ABC):
         """
 
 
+@dataclass(frozen=True, kw_only=True)
+class DirectedJudge(Judge):
+    """A judge that is told which way its numbers point.
+
+    Args:
+        better: whether `higher` or `lower` numbers are better; None for no way.
+    """
+
+    better: Better | None = None
+
+    @property
+    def higher_is_better(self) -> bool | None:
+        """Return which way the numbers point."""
+        return None if self.better is None else self.better == "higher"
+
+
 JUDGES: Registry[Judge] = Registry("judge", Judge)
 
 

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from grains.data import Item
 from grains.errors import GrainsError, did_you_mean
-from grains.evaluation.judges.base import JUDGES, Better, Judge, check_template, filled
+from grains.evaluation.judges.base import JUDGES, DirectedJudge, check_template, filled
 from grains.models.catalog import hub_status
 from grains.models.reading import REPORTING, reading, whole
 
@@ -25,7 +25,7 @@ _BATCH = 16
 @JUDGES.register("classifier")
 @final
 @dataclass(frozen=True, kw_only=True)
-class ClassifierJudge(Judge):
+class ClassifierJudge(DirectedJudge):
     """A sequence classifier's probability of one label, in 0..1: toxic, false, off the point, ...
 
     A text that is longer than it takes is cut at its end.
@@ -39,7 +39,6 @@ class ClassifierJudge(Judge):
 
     model: str
     label: str
-    better: Better | None = None
     text: str = "{answer}"
 
     def __post_init__(self) -> None:
@@ -50,11 +49,6 @@ class ClassifierJudge(Judge):
     def metric(self) -> str:
         """Return the label."""
         return self.label
-
-    @property
-    def higher_is_better(self) -> bool | None:
-        """Return whether the label is good."""
-        return None if self.better is None else self.better == "higher"
 
     def judge(
         self, items: Sequence[Item], answers: Sequence[str], *, quiet: bool = False

@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 
 from grains.data import Item
 from grains.errors import GrainsError
-from grains.evaluation.judges.base import JUDGES, Better, Judge, check_template, filled
+from grains.evaluation.judges.base import JUDGES, Better, DirectedJudge, check_template, filled
 
 PROMPT = (
     "Question: {question}\nAnswer that is held to be right: {reference}\nAnswer to be judged: "
@@ -35,7 +35,7 @@ _WIDTH = 120  # of what is quoted from an answer
 @JUDGES.register("openai")
 @final
 @dataclass(frozen=True, kw_only=True)
-class OpenAIJudge(Judge):
+class OpenAIJudge(DirectedJudge):
     """A number that a model behind an OpenAI-compatible address writes of an answer.
 
     Questions and answers leave the machine, to the address that is given.
@@ -93,11 +93,6 @@ class OpenAIJudge(Judge):
     def metric(self) -> str:
         """Return `rating`."""
         return "rating"
-
-    @property
-    def higher_is_better(self) -> bool | None:
-        """Return which way the numbers point."""
-        return None if self.better is None else self.better == "higher"
 
     def judge(
         self, items: Sequence[Item], answers: Sequence[str], *, quiet: bool = False
